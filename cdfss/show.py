@@ -241,7 +241,7 @@ def show_losses(
         marker = "o" if len(values) == 1 else None                # a line through one point cannot be seen
         ax.plot(range(1, len(values) + 1), [float(v) for v in values], label=name, marker=marker, markersize=3, **total)
     ax.set_xlabel("step", fontsize=8); ax.set_ylabel("loss", fontsize=8); ax.tick_params(labelsize=7)
-    if history: ax.legend(fontsize=7, frameon=False)
+    if history: ax.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))     # beside the lines, never over them
     return figure
 
 # %% ../nbs/02_show.ipynb #db224e4f
