@@ -195,9 +195,9 @@ def _check_values(self: Support):
     if not torch.isfinite(self.images).all(): raise CdfssError("an image has values that are not finite", where="support")
     if not ((self.masks == 0) | (self.masks == 1)).all():
         raise CdfssError("a mask has values other than 0 and 1", where="support", remedy="Apply the mask rule first, for example mask >= 128")
-    for k, share in enumerate(self.masks.mean(dim=(1, 2)).tolist()):
-        if share in (0, 1):
-            what, missing = ("empty", "foreground") if share == 0 else ("full", "background")
+    for k, (low, high) in enumerate(zip(self.masks.amin(dim=(1, 2)).tolist(), self.masks.amax(dim=(1, 2)).tolist())):
+        if low == high:
+            what, missing = ("empty", "foreground") if high == 0 else ("full", "background")
             raise CdfssError(f"the mask is {what}: no pixel is {missing}", where=f"support {self.names[k] if self.names else k}",
                              remedy="Choose another image, or check the mask rule")
 
@@ -395,10 +395,12 @@ def _complain(problems: list[tuple[int, str]], where):
 
 @patch(cls_method=True)
 def load(cls: Manifest,
-    path: str | Path,  # A manifest's file
+    path: str | Path,                # A manifest's file
+    look: Callable | None = None,    # A further check: gets the manifest, returns its (line, problem) pairs, to be listed with the others
 ) -> Manifest:
     "Read a manifest; broken lines are all named in one error. The files are looked at by `check`."
     manifest, problems = cls.parse(_read_text(path))
+    if manifest and look: problems = sorted(problems + look(manifest))
     _complain(problems, path)
     return manifest
 
@@ -417,9 +419,9 @@ def _image_facts(path: Path) -> tuple[int, int]:
 def _mask_facts(path: Path, is_foreground: Callable, size: int) -> tuple[tuple[int, int], str | None]:
     "A mask's size, and why it could not be a support's (None: it could)."
     values = read_mask_values(path)
-    share = mask_to_tensor(is_foreground(values), size).mean().item()
-    span = f"(its values run from {values.min()} to {values.max()})"
-    return values.shape[::-1], {0.: f"is empty {span}", 1.: f"is full: there is no background {span}"}.get(share)
+    mask = mask_to_tensor(is_foreground(values), size)
+    problem = "is empty" if not mask.any() else "is full: no pixel is background" if mask.all() else None
+    return values.shape[::-1], problem and f"{problem} (its values run from {values.min()} to {values.max()})"
 
 
 class _Looked:
@@ -438,13 +440,13 @@ class _Looked:
 @patch
 def problems(self: Manifest,
     root: str | Path,                          # The folder that the paths are relative to
-    is_foreground: Callable = standard_rule,   # The mask rule: uint8 values → bool, see `read_mask_values`
+    is_foreground: Callable | None = None,     # The mask rule: uint8 values → bool; default `standard_rule`
 ) -> list[tuple[int, str]]:                    # (line, problem)
     "Everything that is wrong with the files of a manifest; each distinct file is decoded once."
     root = Path(root)
     if not root.is_dir(): raise CdfssError("there is no such folder", where=root, remedy="Give the folder that the manifest's paths are relative to")
     image_facts = _Looked(root, _image_facts)
-    mask_facts = _Looked(root, lambda path: _mask_facts(path, is_foreground, self.image_size))
+    mask_facts = _Looked(root, lambda path: _mask_facts(path, is_foreground or standard_rule, self.image_size))
     found = {}                                 # a dict keeps the order and each problem of a line once
     for line, entry in self.numbered():
         for pair in (entry.query, *entry.support):
@@ -453,6 +455,8 @@ def problems(self: Manifest,
             if size and facts and size != facts[0]:
                 found[line, f"{pair[1]}: the mask is {facts[0][0]}×{facts[0][1]} but its image is {size[0]}×{size[1]} pixels"] = None
             if pair in entry.support and facts and facts[1]: found[line, f"{pair[1]}: the support's mask {facts[1]}"] = None
+    if not found and self.extra.get("sha256") not in (None, self.files_sha256(root)):
+        warnings.warn(f"{root}: these are not the very files that the manifest of {self.dataset} was made with (their hash differs)", stacklevel=2)
     return list(found)
 
 
@@ -462,9 +466,7 @@ def check(self: Manifest,
     is_foreground: Callable | None = None,             # The mask rule; default `standard_rule`
 ):
     "Look at every file of the manifest and raise one error that lists every problem with its line number."
-    _complain(self.problems(root, is_foreground or standard_rule), where=f"{self.dataset} under {root}")
-    if "sha256" in self.extra and self.extra["sha256"] != self.files_sha256(root):
-        warnings.warn(f"{root}: these are not the very files that the manifest of {self.dataset} was made with (their hash differs)", stacklevel=2)
+    _complain(self.problems(root, is_foreground), where=f"{self.dataset} under {root}")
 
 # %% ../../nbs/10_data.episodes.ipynb #dc88c18b
 @patch
