@@ -22,8 +22,8 @@ def dense_affinity(
     scale: float | None = None,  # λ, the sharpness; default 1/√C, as in ABCDFSS and MTMNet
 ) -> torch.Tensor:               # `[*,P]`: for each query pixel the mean label of the support pixels that it attends to
     "softmax(λ qᵀs) applied to the mask, with PyTorch's fused attention. Leading dimensions broadcast."
-    (channels, pixels), asked = query.shape[-2:], support.shape[-1]
-    if support.shape[-2] != channels or mask.shape[-1] != asked or asked == 0:
+    (channels, pixels), given = query.shape[-2:], support.shape[-1]
+    if support.shape[-2] != channels or mask.shape[-1] != given or given == 0:
         raise CdfssError(f"query {tuple(query.shape)}, support {tuple(support.shape)} and mask {tuple(mask.shape)} do not fit",
                          where="dense_affinity", remedy="Give [*,C,P], [*,C,Q] and [*,Q] with one C and at least one support pixel")
     mask = mask.to(query.dtype)
