@@ -70,7 +70,7 @@ class Reader:
 
     def __len__(self) -> int: return sum(len(self.pairs(class_id)) for class_id in range(len(self.class_names)))
 
-    def __repr__(self): return f"{self.title}: {len(self)} images in {len(self.class_names)} class(es), below {self.root}"
+    def __repr__(self): return f"{self.title}: {len(self)} images in {len(self.class_names)} class(es), in {self.root.name!r}"
 
 # %% ../../nbs/11_data.readers.ipynb #3fadfdbf
 def _fill(template: str, **fields) -> str:
@@ -147,10 +147,12 @@ def _holds(self: Reader,
 def _find_root(self: Reader, given: Path) -> Path:
     "The data set's own folder: in the folder given, or that folder itself."
     if not given.is_dir(): raise CdfssError("there is no such folder", where=given, remedy=f"Give the folder of {self.title}, or its parent")
-    for folder in [*_named(given, (self.name, *self.folders)), given]:
+    names = (self.name, *self.folders)
+    near = _named(given, names)
+    for folder in [*(inner for folder in near for inner in _named(folder, names)), *near, given]:   # also <parent>/wbc/WBC
         if self._holds(folder): return folder
     raise CdfssError(f"this is not {self.title}", where=given,
-                     remedy=f"Expected {self.expected()}, in it or in its folder {' or '.join((self.name, *self.folders))}")
+                     remedy=f"Expected {self.expected()}, in it or in its folder {' or '.join(names)}")
 
 
 def _named(parent: Path, names: Sequence[str]) -> list[Path]:
