@@ -1,0 +1,49 @@
+# What a person types here. The first target that needs it makes .venv from requirements.lock; after that it costs nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CRF := pydensecrf2==1.1
+NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lab notebooks readme lock clean
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
+
+$(READY): requirements.lock setup.py settings.ini
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, found %d.%d. Say PYTHON=python3.12 make ..." % v)'
+	@echo "Setting up $(VENV) from requirements.lock: two minutes and about 6 GB, once (PyTorch brings its CUDA libraries along)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --requirement requirements.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip install --quiet --constraint requirements.lock "$(CRF)" 2>/dev/null \
+	  || echo "No CRF post-processing: $(CRF) could not be built (it needs a C++ compiler). Everything else works."
+	@touch $@
+
+demo: $(READY)  ## segment lesions, cells, lungs … from one labelled image each; pictures in out/demo/
+	@echo "Adapting to six drawn sample sets with the embedded network; nothing is downloaded"
+	@$(BIN)/cdfss demo --out out/demo
+
+test: $(READY)  ## everything CI checks: notebooks, modules and README in sync, all notebooks run, pytest
+	@echo "1/2 Running every notebook's tests"
+	@OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
+	@echo "2/2 Sync of notebooks and modules, command line, properties"
+	@$(BIN)/python -m pytest -q tests
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir nbs
+
+notebooks: $(READY)  ## run all notebooks and store their outputs
+	@for f in $(NOTEBOOKS); do echo "$$f"; $(BIN)/jupyter execute --inplace "$$f" || exit 1; done
+	@$(BIN)/nbdev_clean
+	@$(MAKE) --no-print-directory readme
+
+readme: $(READY)  ## write README.md from nbs/index.ipynb
+	@$(BIN)/python docs/make_readme.py
+
+lock: $(READY)  ## resolve requirements.lock anew from settings.ini (needs uv)
+	@$(BIN)/python docs/print_requirements.py | uv pip compile --universal --python-version 3.11 --no-annotate --no-header --output-file requirements.lock -
+
+clean:  ## remove what these targets made, but not .venv
+	rm -rf out build dist _docs _proc docs/_build .pytest_cache .hypothesis
