@@ -110,14 +110,15 @@ def show_images(
     masks: Sequence | None = None,        # One an image, `None` where there is none
     columns: int | None = None,           # Panels in a row; default up to 6
     size: float = 2.2,                    # Of a panel, in inches
-    color: str = COLORS["support"],       # Of the masks
+    color: str | Sequence[str] = COLORS["support"],  # Of the masks: one for all, or one an image
 ):                                        # matplotlib Figure
     "Images side by side, with their masks laid over them."
     if len(images) == 0: raise CdfssError("there is no image to show", where="show_images")
+    colors = [color] * len(images) if isinstance(color, str) else color
     figure, axes = _grid(len(images), columns, size)
     for i, ax in enumerate(axes):
         has_mask = masks is not None and masks[i] is not None
-        _panel(ax, overlay(images[i], masks[i], color) if has_mask else as_picture(images[i]), "" if titles is None else titles[i])
+        _panel(ax, overlay(images[i], masks[i], colors[i]) if has_mask else as_picture(images[i]), "" if titles is None else titles[i])
     return figure
 
 # %% ../nbs/02_show.ipynb #c17b4463
