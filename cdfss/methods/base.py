@@ -62,8 +62,6 @@ def decide_masks(
     drop: float = 0.05,  # Otsu leaves out scores below this share of the range, in [0, 1)
 ) -> Prediction:         # Nothing is post-processed
     "Cut score maps at max(Otsu, mean), each image at its own threshold."
-    if not torch.isfinite(scores).all():
-        raise CdfssError("a score map has values that are not finite", where="prediction", remedy="Look for NaN in the backbone's weights")
     thresholds = threshold(scores, drop)
     return Prediction(binarise(scores, thresholds), scores, thresholds, torch.zeros(len(scores), dtype=torch.bool, device=scores.device))
 
