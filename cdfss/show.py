@@ -50,7 +50,8 @@ def as_picture(
     if channels_first: pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim == 2: pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise CdfssError(f"an array of shape {tuple(_array(image).shape)} is no picture", where="as_picture", remedy="Give [3,H,W], [H,W,3] or [H,W]")
+        raise CdfssError(f"an array of shape {tuple(_array(image).shape)} is no picture", where="as_picture",
+                         remedy="Give [3,H,W], [H,W,3] or [H,W]")
     if pixels.dtype == np.uint8: return pixels / 255.0
     if channels_first: pixels = pixels * _STD + _MEAN
     return np.clip(pixels.astype(float), 0, 1)
@@ -148,7 +149,8 @@ def show_prediction(
     shots, query = len(episode.support.images), as_picture(episode.image)
     _panel(axes[0], overlay(episode.support.images[0], episode.support.masks[0]), "support" if shots == 1 else f"support 1 of {shots}")
     _panel(axes[1], query, "query")
-    scores = _panel(axes[2], _array(prediction.score[index]), f"score (threshold {float(prediction.threshold[index]):.3g})", cmap=SCORE_CMAP)
+    cut = float(prediction.threshold[index])
+    scores = _panel(axes[2], _array(prediction.score[index]), f"score (threshold {cut:.3g})", cmap=SCORE_CMAP)
     figure.colorbar(scores, ax=axes[2], shrink=0.8).ax.tick_params(labelsize=7)
     answer, truth = _mask(prediction.mask[index], query.shape[:2]), getattr(episode, "mask", None)
     if truth is None:

@@ -82,10 +82,10 @@ class CrfConfig:
     drop: float = 0.05             # Of the threshold that is taken anew in each round, see `otsu`
 
     def __post_init__(self):
-        if min(self.rounds, self.iterations) < 1: raise CdfssError(f"{self.rounds} rounds of {self.iterations} iterations", where="CrfConfig",
-                                                                   remedy="Give 1 or more of both")
-        if min(self.near_xy, self.colour_xy, self.colour_rgb) <= 0: raise CdfssError("a kernel without width", where="CrfConfig",
-                                                                                   remedy="Give widths above 0")
+        if min(self.rounds, self.iterations) < 1:
+            raise CdfssError(f"{self.rounds} rounds of {self.iterations} iterations", where="CrfConfig", remedy="Give 1 or more of both")
+        if min(self.near_xy, self.colour_xy, self.colour_rgb) <= 0:
+            raise CdfssError("a kernel without width", where="CrfConfig", remedy="Give widths above 0")
 
 # %% ../../nbs/45_model.decide.ipynb #846d47a4
 def _unary(score: np.ndarray, cut: float) -> np.ndarray:
