@@ -92,7 +92,7 @@ def overlay(
 def _grid(count: int, columns: int | None = None, size: float = 2.2, limit: int = 6):
     "A figure with room for `count` square panels, as (figure, list of axes); unused panels are blank."
     import matplotlib.pyplot as plt
-    columns = columns or min(count, limit)
+    columns = columns or math.ceil(count / math.ceil(count / limit))     # rows of equal length rather than one orphan below
     rows = math.ceil(count / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * (size + 0.25)), dpi=80, squeeze=False, layout="constrained")
     plt.close(figure)                     # the figure lives on as a value; pyplot need not show or keep it
@@ -109,7 +109,7 @@ def show_images(
     images: Sequence,                     # Each anything that `as_picture` takes, also of different sizes
     titles: Sequence[str] | None = None,  # One an image
     masks: Sequence | None = None,        # One an image, `None` where there is none
-    columns: int | None = None,           # Panels in a row; default up to 6
+    columns: int | None = None,           # Panels in a row; default up to 6, in rows of equal length
     size: float = 2.2,                    # Of a panel, in inches
     color: str | Sequence[str] = COLORS["support"],  # Of the masks: one for all, or one an image
 ):                                        # matplotlib Figure
