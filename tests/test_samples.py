@@ -1,0 +1,40 @@
+"""The stored samples are what the code draws: every file of data_samples/ is drawn again and compared pixel by pixel."""
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdfss.data.samples import SAMPLE_SETS, sample_set, save_picture
+
+STORED = Path(__file__).resolve().parents[1]/"data_samples"
+LARGEST = 12_000_000    # bytes of data_samples/
+
+
+@pytest.mark.parametrize("name", SAMPLE_SETS)
+def test_redraws_to_the_same_pixels(name):
+    drawn = set()
+    for path, picture in sample_set(name).files(seed=0):
+        drawn.add(path)
+        stored = np.asarray(Image.open(STORED/name/path))
+        if path.endswith(".jpg"):       # lossy: compare with what the same encoder makes of it here
+            buffer = io.BytesIO()
+            save_picture(picture, buffer, ".jpg")
+            picture = np.asarray(Image.open(buffer))
+        assert stored.shape == picture.shape and stored.dtype == picture.dtype, path
+        assert (stored == picture).all(), f"{path}: {(stored != picture).mean():.1%} of the values differ"
+    assert drawn == {str(file.relative_to(STORED/name).as_posix()) for file in (STORED/name).rglob("*") if file.is_file()}
+
+
+def test_stays_small():
+    assert sum(file.stat().st_size for file in STORED.rglob("*") if file.is_file()) <= LARGEST
+
+
+@pytest.mark.parametrize("name", SAMPLE_SETS)
+def test_every_mask_has_foreground_and_ground(name):
+    masks = [file for file in (STORED/name).rglob("*.png") if file.parent.name not in ("CXR_png", "Images")]
+    assert len(masks) >= 12
+    for file in masks:
+        share = (np.asarray(Image.open(file)) >= 10).mean()
+        assert 0.005 < share < 0.95, f"{file}: {share:.1%} foreground"
