@@ -23,8 +23,8 @@ import torch
 from fastcore.basics import patch
 
 from ..core import CdfssError, atomic_path, file_sha256, numpy_rng, unknown_name
-from .images import (FOREGROUND, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, check_size, denormalise, image_to_tensor, is_int, is_size,
-                               mask_to_tensor, read_image, read_mask_values, read_pair, standard_rule)
+from .images import (FOREGROUND, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, check_size, denormalise, image_to_tensor,
+                               is_int, is_size, mask_to_tensor, read_image, read_mask_values, read_pair, standard_rule)
 
 # %% ../../nbs/10_data.episodes.ipynb #043be4ac
 _all_ = ["FOREGROUND", "IMAGE_SIZE", "IMAGENET_MEAN", "IMAGENET_STD", "denormalise", "image_to_tensor", "mask_to_tensor", "read_image",
@@ -59,14 +59,18 @@ class Support:
         "The same support with its tensors on `device`."
         return replace(self, images=self.images.to(device), masks=self.masks.to(device))
 
-# %% ../../nbs/10_data.episodes.ipynb #255aca7d
+# %% ../../nbs/10_data.episodes.ipynb #84659d79
+_NOTHING = dict(found="there is no support image (0 shots)", where="support", remedy="Give at least one image with its mask")
+
+
 @patch
 def _check_shapes(self: Support):
     images, masks = tuple(self.images.shape), tuple(self.masks.shape)
-    if images[:1] == (0,): raise CdfssError("there is no support image (0 shots)", where="support", remedy="Give at least one image with its mask")
+    if images[:1] == (0,): raise CdfssError(**_NOTHING)
     if len(images) != 4 or images[1] != 3: raise CdfssError(f"the images have shape {images} instead of [K,3,H,W]", where="support")
     if len(masks) != 3: raise CdfssError(f"the masks have shape {masks} instead of [K,H,W]", where="support")
-    if masks[0] != images[0]: raise CdfssError(f"{images[0]} image(s) but {masks[0]} mask(s)", where="support", remedy="Give one mask an image")
+    if masks[0] != images[0]:
+        raise CdfssError(f"{images[0]} image(s) but {masks[0]} mask(s)", where="support", remedy="Give one mask an image")
     if masks[1:] != images[2:]:
         raise CdfssError(f"the masks are {masks[1]}×{masks[2]} but the images {images[2]}×{images[3]} pixels", where="support")
     if self.names and len(self.names) != images[0]: raise CdfssError(f"{images[0]} image(s) but {len(self.names)} name(s)", where="support")
@@ -76,7 +80,8 @@ def _check_shapes(self: Support):
 def _check_values(self: Support):
     if not torch.isfinite(self.images).all(): raise CdfssError("an image has values that are not finite", where="support")
     if not ((self.masks == 0) | (self.masks == 1)).all():
-        raise CdfssError("a mask has values other than 0 and 1", where="support", remedy="Apply the mask rule first, for example mask >= 128")
+        raise CdfssError("a mask has values other than 0 and 1", where="support",
+                         remedy="Apply the mask rule first, for example mask >= 128")
     for k, (low, high) in enumerate(zip(self.masks.amin(dim=(1, 2)).tolist(), self.masks.amax(dim=(1, 2)).tolist())):
         if low == high:
             what, missing = ("empty", "foreground") if high == 0 else ("full", "background")
@@ -96,8 +101,9 @@ def from_files(cls: Support,
     "A support from image files and mask files."
     images, masks = ([files] if isinstance(files, (str, Path)) else list(files) for files in (images, masks))
     if len(images) != len(masks):
-        raise CdfssError(f"{len(images)} image(s) but {len(masks)} mask(s)", where="support", remedy="Give one mask an image, in the same order")
-    if not images: raise CdfssError("there is no support image (0 shots)", where="support", remedy="Give at least one image with its mask")
+        raise CdfssError(f"{len(images)} image(s) but {len(masks)} mask(s)", where="support",
+                         remedy="Give one mask an image, in the same order")
+    if not images: raise CdfssError(**_NOTHING)
     pairs = [read_pair(image, mask, lambda values: values >= threshold, size) for image, mask in zip(images, masks)]
     return cls(*map(torch.stack, zip(*pairs)), names=tuple(map(str, images)), class_id=class_id, episode=episode)
 
@@ -143,7 +149,8 @@ class Manifest:
         check_size(self.image_size)
         if self.shots < 1: raise CdfssError(f"{self.shots} shots leave nothing to learn from", where="manifest", remedy="Give 1 or more")
         for line, entry in self.numbered():
-            if len(entry.support) != self.shots: raise CdfssError(_wrong_shots(len(entry.support), self.shots), where=f"manifest, line {line}")
+            if len(entry.support) != self.shots:
+                raise CdfssError(_wrong_shots(len(entry.support), self.shots), where=f"manifest, line {line}")
 
     def numbered(self) -> Iterator[tuple[int, Entry]]:
         "The entries with their line numbers in the file (the header is line 1)."
@@ -166,7 +173,7 @@ def dumps(self: Manifest) -> str:
     header = dict(cdfss_manifest=1, dataset=self.dataset, shots=self.shots, seed=self.seed, image_size=self.image_size)
     if self.reader is not None: header["reader"] = self.reader
     header |= {key: self.extra[key] for key in sorted(self.extra) if key not in header}
-    rows = [{"class": entry.class_name, "class_id": entry.class_id, "query": entry.query, "support": entry.support} for entry in self.entries]
+    rows = [{"class": e.class_name, "class_id": e.class_id, "query": e.query, "support": e.support} for e in self.entries]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [header, *rows])
 
 
@@ -225,7 +232,8 @@ def _json_line(text: str):
 
 def _header(row) -> dict:
     "A manifest's fields from its first line's JSON, or a `ValueError` that says what is wrong with it."
-    if not isinstance(row, dict) or "cdfss_manifest" not in row: raise ValueError("this is not a manifest's header: there is no 'cdfss_manifest'")
+    if not isinstance(row, dict) or "cdfss_manifest" not in row:
+        raise ValueError("this is not a manifest's header: there is no 'cdfss_manifest'")
     if row["cdfss_manifest"] != 1: raise ValueError(f"version {row['cdfss_manifest']!r} of the format is not known here")
     good = {"dataset": lambda v: isinstance(v, str), "shots": lambda v: is_int(v) and v >= 1, "seed": is_int,
             "image_size": is_size, "reader": lambda v: v is None or isinstance(v, str)}
@@ -280,7 +288,8 @@ def load(cls: Manifest,
 def _read_text(path: str | Path) -> str:
     try: return Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError: raise CdfssError("there is no such file", where=path) from None
-    except UnicodeDecodeError: raise CdfssError("this is not a text file in UTF-8", where=path, remedy="Give a manifest (JSON lines)") from None
+    except UnicodeDecodeError:
+        raise CdfssError("this is not a text file in UTF-8", where=path, remedy="Give a manifest (JSON lines)") from None
     except (OSError, ValueError) as error: raise CdfssError(f"the file cannot be opened ({error})", where=path) from None
 
 # %% ../../nbs/10_data.episodes.ipynb #96fe6141
@@ -301,6 +310,7 @@ class _Looked:
     def __init__(self, root: Path, look: Callable): self.root, self.look, self.found = root, look, {}
 
     def __call__(self, name: str):
+        if _path_problem(name): return None, _path_problem(name)   # not so much as looked at
         if name not in self.found:
             try: self.found[name] = self.look(self.root/name), None
             except CdfssError as error:
@@ -316,19 +326,20 @@ def problems(self: Manifest,
 ) -> list[tuple[int, str]]:                    # (line, problem)
     "Everything that is wrong with the files of a manifest; each distinct file is decoded once."
     root = Path(root)
-    if not root.is_dir(): raise CdfssError("there is no such folder", where=root, remedy="Give the folder that the manifest's paths are relative to")
+    if not root.is_dir():
+        raise CdfssError("there is no such folder", where=root, remedy="Give the folder that the manifest's paths are relative to")
     image_facts = _Looked(root, _image_facts)
     mask_facts = _Looked(root, lambda path: _mask_facts(path, is_foreground or standard_rule, self.image_size))
     found = {}                                 # a dict keeps the order and each problem of a line once
     for line, entry in self.numbered():
         for pair in (entry.query, *entry.support):
             (size, image_problem), (facts, mask_problem) = image_facts(pair[0]), mask_facts(pair[1])
-            found |= {(line, text): None for text in (_path_problem(pair[0]), _path_problem(pair[1]), image_problem, mask_problem) if text}
+            found |= {(line, text): None for text in (image_problem, mask_problem) if text}
             if size and facts and size != facts[0]:
                 found[line, f"{pair[1]}: the mask is {facts[0][0]}×{facts[0][1]} but its image is {size[0]}×{size[1]} pixels"] = None
             if pair in entry.support and facts and facts[1]: found[line, f"{pair[1]}: the support's mask {facts[1]}"] = None
     if not found and self.extra.get("sha256") not in (None, self.files_sha256(root)):
-        warnings.warn(f"{root}: these are not the very files that the manifest of {self.dataset} was made with (their hash differs)", stacklevel=2)
+        warnings.warn(f"{root}: these are not the very files that the manifest of {self.dataset} was made with (the hash differs)")
     return list(found)
 
 
@@ -384,12 +395,12 @@ def sample_manifest(
 ) -> Manifest:
     "Draw episodes from a data set. A longer list starts with the shorter one of the same seed."
     if protocol not in PROTOCOLS: raise unknown_name("sampling protocol", protocol, PROTOCOLS)
-    if not is_int(shots) or shots < 1: raise CdfssError(f"{shots} shots leave nothing to learn from", where="shots", remedy="Give 1 or more")
+    _check_count(shots, "shots leave nothing to learn from", "shots")
     pairs = [reader.pairs(class_id) for class_id in range(len(reader.class_names))]
     for name, files in zip(reader.class_names, pairs): _check_class(reader.name, name, len(files), shots)
     total, in_turn = sum(map(len, pairs)), getattr(reader, "in_turn", False)
     episodes = (getattr(reader, "public_episodes", None) or total) if episodes is None else episodes
-    if not is_int(episodes) or episodes < 1: raise CdfssError(f"{episodes} episodes are no benchmark", where="episodes", remedy="Give 1 or more")
+    _check_count(episodes, "episodes are no benchmark", "episodes")
     every_query = [(c, q) for c, files in enumerate(pairs) for q in range(len(files))]
     entries = []
     for i in range(episodes):
@@ -401,6 +412,10 @@ def sample_manifest(
     keys = getattr(reader, "manifest_keys", dict)()
     extra = {key: value for key, value in keys.items() if key != "reader"} | {"protocol": protocol}
     return Manifest(reader.name, shots, seed, image_size, tuple(entries), reader=keys.get("reader"), extra=extra)
+
+
+def _check_count(count: int, complaint: str, where: str):
+    if not is_int(count) or count < 1: raise CdfssError(f"{count} {complaint}", where=where, remedy="Give 1 or more")
 
 
 def _check_class(dataset: str, name: str, count: int, shots: int):

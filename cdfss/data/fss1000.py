@@ -19,10 +19,10 @@ LISTS = {"train": ("train.txt", "trn.txt"), "val": ("val.txt",), "test": ("test.
 
 
 def is_class(
-    folder: Path,   # Any folder
+    folder: Path,   # Any folder or file
 ) -> bool:
     "Whether a folder holds an image and its mask side by side."
-    if folder.name.startswith("."): return False
+    if folder.name.startswith(".") or not folder.is_dir(): return False
     names = {entry.name.lower() for entry in os.scandir(folder)}
     return any(name.endswith(".jpg") and name[:-4] + ".png" in names for name in names)
 
@@ -46,7 +46,9 @@ def choose_classes(
     if split is not None and split not in SPLITS: raise unknown_name("split", split, SPLITS)
     if listed is not None:
         missing = sorted(set(listed) - set(folders))
-        if missing: raise CdfssError(f"{len(missing)} of {len(set(listed))} listed classes have no folder, the first is {missing[0]!r}", where=where)
+        if missing:
+            raise CdfssError(f"{len(missing)} of {len(set(listed))} listed classes have no folder, the first is {missing[0]!r}",
+                             where=where)
         if not listed: raise CdfssError("the list of classes is empty", where=where)
         return tuple(sorted(set(listed)))
     if len(folders) == 1000: return tuple(sorted(folders)[place] for place in SPLITS[split or "test"])
@@ -72,11 +74,10 @@ class FSS1000(Reader):
         super().__init__(root)
         listed = self._split_list(split or "test") if classes is None else classes
         listed = read_list(listed) if isinstance(listed, (str, Path)) else listed
-        self.class_names = choose_classes(self._class_folders(self.root), split, listed, where=self.root)
+        folders = [folder.name for folder in self.root.iterdir() if is_class(folder)]
+        self.class_names = choose_classes(folders, split, listed, where=self.root)
 
-    def _class_folders(self, folder: Path) -> list[str]: return [entry.name for entry in os.scandir(folder) if entry.is_dir() and is_class(Path(entry))]
-
-    def _holds(self, folder: Path) -> bool: return any(entry.is_dir() and is_class(Path(entry)) for entry in os.scandir(folder))
+    def _holds(self, folder: Path) -> bool: return any(map(is_class, folder.iterdir()))
 
     def _split_list(self, split: str) -> Path | None:
         "The file that lists a split's classes, where there is one."

@@ -105,7 +105,8 @@ def check_size(
 ):
     "Refuse what is no size."
     if not is_size(size):
-        raise CdfssError(f"{size!r} is no size in pixels", where="image_size", remedy=f"Give a whole number from 1 to 16384; the benchmark has {IMAGE_SIZE}")
+        raise CdfssError(f"{size!r} is no size in pixels", where="image_size",
+                         remedy=f"Give a whole number from 1 to 16384; the benchmark has {IMAGE_SIZE}")
 
 
 def image_to_tensor(

@@ -8,10 +8,10 @@ __all__ = ['ISIC2018']
 # %% ../../nbs/21_data.isic2018.ipynb #e8e7ea0f
 from .readers import Layout, Reader, register
 
-# %% ../../nbs/21_data.isic2018.ipynb #4dffdc0a
+# %% ../../nbs/21_data.isic2018.ipynb #73eb8f8a
 @register
 class ISIC2018(Reader):
-    "Skin lesions: `ISIC2018_Task1-2_Training_Input/<1…3>/*.jpg` with `ISIC2018_Task1_Training_GroundTruth/*_segmentation.png`, a value ≥ 128 is foreground."
+    "Skin lesions: `…_Training_Input/<1…3>/*.jpg` with `…_Training_GroundTruth/*_segmentation.png`, a value ≥ 128 is foreground."
     name, title = "isic2018", "ISIC 2018"
     class_names = ("nevus", "melanoma", "seborrheic_keratosis")
     layouts = (Layout("ISIC2018_Task1-2_Training_Input/{number}", ("ISIC2018_Task1_Training_GroundTruth/{stem}_segmentation.png",)),)

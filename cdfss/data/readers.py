@@ -52,7 +52,8 @@ class Reader:
     ) -> list[Pair]:
         "The (image, mask) pairs of a class, sorted, relative to `root`."
         if not 0 <= class_id < len(self.class_names):
-            raise CdfssError(f"there is no class {class_id}", where=self.title, remedy=f"Class ids run from 0 to {len(self.class_names) - 1}")
+            raise CdfssError(f"there is no class {class_id}", where=self.title,
+                             remedy=f"Class ids run from 0 to {len(self.class_names) - 1}")
         if class_id not in self._pairs:
             fields = dict(number=class_id + 1, name=self.class_names[class_id])
             found = [pair for layout in self.layouts for pair in self._find_pairs(layout, fields)]
@@ -146,7 +147,8 @@ def _holds(self: Reader,
 @patch
 def _find_root(self: Reader, given: Path) -> Path:
     "The data set's own folder: in the folder given, or that folder itself."
-    if not given.is_dir(): raise CdfssError("there is no such folder", where=given, remedy=f"Give the folder of {self.title}, or its parent")
+    if not given.is_dir():
+        raise CdfssError("there is no such folder", where=given, remedy=f"Give the folder of {self.title}, or its parent")
     names = (self.name, *self.folders)
     near = _named(given, names)
     for folder in [*(inner for folder in near for inner in _named(folder, names)), *near, given]:   # also <parent>/wbc/WBC
@@ -205,7 +207,8 @@ def open_dataset(
     known = [option for option in inspect.signature(reader).parameters if option != "root"]
     for option in options:
         if option not in known:
-            raise CdfssError(f"the reader {name!r} has no option {option!r}", where=name, remedy=f"Its options: {', '.join(known) or 'none'}")
+            raise CdfssError(f"the reader {name!r} has no option {option!r}", where=name,
+                             remedy=f"Its options: {', '.join(known) or 'none'}")
     return reader(root, **options)
 
 # %% ../../nbs/11_data.readers.ipynb #35fbadc2
@@ -225,7 +228,8 @@ class FolderReader(Reader):
         class_name: str = "object",      # What is to be found
     ):
         if not isinstance(threshold, int) or not 1 <= threshold <= 255:
-            raise CdfssError(f"a mask rule of ≥ {threshold!r} makes no sense for 8-bit values", where="threshold", remedy="Give a number from 1 to 255")
+            raise CdfssError(f"a mask rule of ≥ {threshold!r} makes no sense for 8-bit values", where="threshold",
+                             remedy="Give a number from 1 to 255")
         super().__init__(root)
         self.threshold, self.class_names = threshold, (class_name,)
         if threshold != FOREGROUND: self.options = {"threshold": threshold}

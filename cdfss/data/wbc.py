@@ -17,7 +17,7 @@ PARTS = {"1": (0,), "2": (1,), "both": (0, 1), "converted": (2,)}  # `part` → 
 
 @register
 class WBC(Reader):
-    "White blood cells: `Dataset <1, 2>/*.bmp` with `*.png` beside them, or `imagesTr/*.jpg` with `labelsTr/*.png`; a value ≥ 128 (cytoplasm and nucleus) is foreground."
+    "White blood cells: `Dataset <1, 2>/*.bmp` with `*.png`, or `imagesTr/*.jpg` with `labelsTr/*.png`; a value ≥ 128 is foreground."
     name, title = "wbc", "WBC"
     class_names = ("cell",)
     layouts = (Layout("Dataset 1", ("Dataset 1/{stem}.png",), (".bmp",)),
@@ -36,5 +36,6 @@ class WBC(Reader):
         elif str(part) not in PARTS: raise unknown_name("part of WBC", part, PARTS)
         else: chosen = PARTS[str(part)]
         for k in chosen:
-            if not there[k]: raise CdfssError(f"there is no folder {self.layouts[k].images!r}, which part={part!r} asks for", where=self.root)
+            if not there[k]:
+                raise CdfssError(f"there is no folder {self.layouts[k].images!r}, which part={part!r} asks for", where=self.root)
         self.layouts = tuple(self.layouts[k] for k in chosen)
