@@ -1,0 +1,161 @@
+"""The contract of few-shot methods, for every registered method: any shots, sizes, batches and types give the right shapes, and the same answer."""
+import dataclasses
+import importlib
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from cdfss.core import CdfssError, torch_rng
+from cdfss.data.episodes import Support
+from cdfss.methods.base import METHODS, build_method, method_class, methods
+
+QUICK = {"steps": 2, "postprocess": "off"}  # options that make a method quick, where it has them
+
+
+def importable(name):
+    try: importlib.import_module(METHODS[name][0].partition(":")[0])
+    except ModuleNotFoundError: return False
+    return True
+
+
+NAMES = [name for name in methods() if importable(name)]
+
+
+class TinyBackbone(nn.Module):
+    "Two levels of fixed random features, at strides 4 and 8."
+    def __init__(self):
+        super().__init__()
+        self.shallow, self.deep = nn.Conv2d(3, 8, 5, 4, 2), nn.Conv2d(8, 12, 3, 2, 1)
+        generator = torch_rng("tiny backbone")
+        with torch.no_grad():
+            for parameter in self.parameters(): parameter.copy_(torch.randn(parameter.shape, generator=generator)/4)
+
+    def forward(self, images):
+        shallow = self.shallow(images)
+        return [shallow, self.deep(shallow.relu())]
+
+
+def build(name, device="cpu", **options):
+    known = {field.name for field in dataclasses.fields(method_class(name).Config)}
+    quick = {option: value for option, value in QUICK.items() if option in known}
+    return build_method(name, backbone=TinyBackbone(), device=device, **{**quick, **options})
+
+
+def task(shots, height, width, batch, seed):
+    "A support of rectangles in another colour than their ground, and queries."
+    generator = torch_rng("task", seed)
+    count = shots + batch
+    masks = torch.zeros(count, height, width)
+    for mask in masks:
+        top, left = (int(torch.randint(0, side//2, (), generator=generator)) for side in (height, width))
+        mask[top:top + height//2, left:left + width//2] = 1
+    images = .3*torch.randn(count, 3, height, width, generator=generator) + masks[:, None] - .4
+    return Support(images[:shots], masks[:shots], class_id=seed % 7), images[shots:]
+
+
+tasks = st.builds(task, shots=st.integers(1, 4), height=st.integers(16, 48), width=st.integers(16, 48), batch=st.integers(1, 3), seed=st.integers(0, 999))
+properties = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+each_method = pytest.mark.parametrize("name", NAMES)
+
+
+@each_method
+@properties
+@given(task=tasks)
+def test_prediction_has_the_images_shape_and_its_mask_is_the_cut_score(name, task):
+    support, queries = task
+    batch, (height, width) = len(queries), queries.shape[2:]
+    prediction = build(name).adapt(support, queries=queries[:1]).predict(queries)
+    assert prediction.mask.shape == prediction.score.shape == (batch, height, width)
+    assert prediction.threshold.shape == prediction.postprocessed.shape == (batch,)
+    assert prediction.mask.dtype == prediction.postprocessed.dtype == torch.bool and prediction.score.dtype == torch.float32
+    assert len(prediction) == batch and len(prediction[batch - 1]) == 1
+    assert -1e-5 <= prediction.score.min() and prediction.score.max() <= 1 + 1e-5
+    assert not prediction.postprocessed.any()
+    assert torch.equal(prediction.mask, prediction.score > prediction.threshold[:, None, None])
+
+
+@each_method
+@properties
+@given(task=tasks)
+def test_together_is_alone(name, task):
+    support, queries = task
+    method = build(name).adapt(support)
+    together = method.predict(queries)
+    for i, query in enumerate(queries):
+        alone = method.predict(query)
+        torch.testing.assert_close(alone.score[0], together.score[i], atol=1e-4, rtol=0)
+        torch.testing.assert_close(alone.threshold[0], together.threshold[i], atol=1e-2, rtol=0)   # Otsu's bins can tip by one
+
+
+@each_method
+@properties
+@given(task=tasks)
+def test_the_same_task_gives_the_same_answer(name, task):
+    support, queries = task
+    method = build(name)
+    first = method.adapt(support, queries=queries[:1]).predict(queries)
+    torch.manual_seed(1)   # global generators have no say
+    again = method.fresh().adapt(support, queries=queries[:1]).predict(queries)
+    assert torch.equal(first.score, again.score) and torch.equal(first.mask, again.mask)
+    assert torch.equal(method.use_support(support).predict(queries).score, first.score)
+
+
+@each_method
+@properties
+@given(task=tasks)
+def test_a_description_builds_the_method_again(name, task):
+    support, queries = task
+    method = build(name, seed=3)
+    told = json.loads(json.dumps(method.describe()))
+    again = build_method(told["name"], backbone=method.backbone, preset=told["preset"], seed=told["seed"], device="cpu", **told["config"])
+    assert again.describe() == told
+    assert torch.equal(again.adapt(support).predict(queries).score, method.adapt(support).predict(queries).score)
+
+
+@each_method
+@properties
+@given(task=tasks, dtype=st.sampled_from([torch.float64, torch.float16, torch.bfloat16]))
+def test_other_float_types_are_taken(name, task, dtype):
+    support, queries = task
+    method = build(name).adapt(support)
+    assert torch.equal(method.predict(queries.to(dtype)).score, method.predict(queries.to(dtype).float()).score)
+
+
+one_size = pytest.mark.xfail(reason="mtmnet compares at the query's size only", raises=RuntimeError, strict=False)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=one_size if name == "mtmnet" else ()) for name in NAMES])
+@properties
+@given(task=tasks, height=st.integers(16, 40), width=st.integers(16, 40))
+def test_a_query_may_have_another_size(name, task, height, width):
+    support, _ = task
+    assert build(name).adapt(support).predict(torch.randn(3, height, width, generator=torch_rng("query"))).mask.shape == (1, height, width)
+
+
+@each_method
+def test_what_cannot_be_segmented_is_refused(name):
+    support, queries = task(1, 24, 24, 1, seed=0)
+    with pytest.raises(CdfssError, match="before adapt"): build(name).predict(queries)
+    with pytest.raises(CdfssError, match="before adapt"): build(name).use_support(support)
+    with pytest.raises(CdfssError, match="there is no option"): build(name, colour="red")
+    method = build(name).adapt(support)
+    for wrong in (queries.to(torch.uint8), queries[:, :2], queries[:0], queries*math.nan, "query.png"):
+        with pytest.raises(CdfssError): method.predict(wrong)
+    with pytest.raises(CdfssError): build(name).adapt("support.png")
+    broken = TinyBackbone()
+    with torch.no_grad(): broken.deep.weight[0, 0, 0, 0] = math.nan
+    with pytest.raises(CdfssError): build_method(name, backbone=broken, device="cpu").adapt(support).predict(queries)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@each_method
+def test_a_gpu_gives_the_same_masks(name):
+    support, queries = task(2, 48, 48, 2, seed=0)
+    here, there = (build(name, device=device).adapt(support).predict(queries) for device in ("cpu", "cuda"))
+    torch.testing.assert_close(here.score, there.score.cpu(), atol=1e-2, rtol=0)
+    assert (here.mask == there.mask.cpu()).float().mean() > .99
