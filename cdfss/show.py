@@ -260,8 +260,9 @@ def show_table(
         return f"{value:.{digits}f}" if isinstance(value, (float, np.floating)) else str(value)
     cells = [[cell(row.get(name)) for name in columns] for row in rows]
     try:
-        import pandas
-        return pandas.DataFrame(cells, columns=columns).style.hide(axis="index")
+        from pandas import DataFrame
+        from pandas.io.formats.style import Styler
+        return Styler(DataFrame(cells, columns=columns), uuid_len=0).hide(axis="index")    # no random id: stored outputs stay the same
     except ImportError: return _text_table(columns, cells)
 
 

@@ -14,10 +14,9 @@ from fastcore.basics import patch
 from torch import nn
 
 from ..core import CdfssError
-from ..metrics import overlap
 from .base import FewShotSegmenter, Prediction
 from ..model.affinity import dense_affinity, fuse_levels, join_shots
-from ..model.decide import binarise, crf_available, crf_image, crf_refine, dynamic_vote, threshold
+from ..model.decide import CrfConfig, binarise, crf_available, crf_image, crf_refine, dynamic_vote, iou_rises, say_crf_skipped, threshold
 from ..model.hierarchical_mask import downsample_masks
 from ..train.adapt import AdaptConfig, fit_heads, pyramid, warp_views
 
@@ -112,7 +111,8 @@ def predict(self: MTMNet,
     images = self.as_batch(images)
     prediction = super(MTMNet, self).predict(images)
     if not self.wants_crf(): return prediction
-    refined = [crf_refine(score, picture) for score, picture in zip(prediction.score, crf_image(images, self.config.crf_image))]
+    how = CrfConfig(drop=self.config.drop)
+    refined = [crf_refine(score, picture, how) for score, picture in zip(prediction.score, crf_image(images, self.config.crf_image))]
     masks, scores = (torch.stack(part).to(self.device) for part in zip(*refined))
     return dataclasses.replace(prediction, mask=masks, score=scores, postprocessed=torch.ones_like(prediction.postprocessed))
 
@@ -121,8 +121,11 @@ def predict(self: MTMNet,
 def wants_crf(self: MTMNet) -> bool:
     "Whether predictions are refined by the CRF; the dynamic vote is taken once a support."
     if self.config.postprocess == "off": return False
-    if self.config.postprocess == "always": return crf_available()
-    if self.vote is None: self.vote = crf_available() and dynamic_vote(self.crf_gains, self.support.shots)
+    if not crf_available():
+        say_crf_skipped()
+        return False
+    if self.config.postprocess == "always": return True
+    if self.vote is None: self.vote = dynamic_vote(self.crf_gains, self.support.shots)
     return self.vote
 
 
@@ -143,6 +146,5 @@ def crf_gains(self: MTMNet,
                     sizes, tuple(self.support.images.shape[2:]), levels)
     plain = binarise(score, threshold(score, self.config.drop))[0]
     picture = crf_image(self.support.images, self.config.crf_image)[0 if reference else shot]   # the public code shows image 0 to all
-    refined, _ = crf_refine(score[0], picture, rounds=1)
-    iou = lambda mask: (lambda o: (o.inter_fg + 1e-8)/(o.union_fg + 1e-8))(overlap(mask, self.support.masks[shot]))
-    return iou(refined) > iou(plain)
+    refined, _ = crf_refine(score[0], picture, CrfConfig(drop=self.config.drop), rounds=1)
+    return iou_rises(plain, refined.to(self.device), self.support.masks[shot])
