@@ -1,0 +1,284 @@
+"The command line as a person uses it: exit status, what is printed, what is on the disk afterwards."
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from cdfss.app.cli import main
+from cdfss.data.episodes import sample_manifest
+from cdfss.data.readers import open_dataset
+from cdfss.data.samples import sample_root
+from cdfss.evaluate.benchmark import read_rows
+
+QUICK = ["--method", "prototype", "--device", "cpu", "--threads", "1"]
+
+
+def cdfss(*args):
+    "Run a command in this process."
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def succeed(*args):
+    result = cdfss(*args)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def refuse(*args) -> str:
+    "Run a command that must end with status 2 and one line; return the line."
+    result = cdfss(*args)
+    assert result.exit_code == 2, (result.output, result.exception)
+    errors = [line for line in result.stderr.splitlines() if not line.startswith(("support: ", "Note: "))]
+    assert errors[0].startswith("Error: "), result.stderr
+    assert len(errors) == 1 or all(line.startswith("  line ") for line in errors[1:]), result.stderr   # a manifest's problems follow line by line
+    return result.stderr
+
+
+def start(*args) -> subprocess.Popen:
+    "Start a command in a process of its own."
+    return subprocess.Popen([sys.executable, "-c", "from cdfss.app.cli import main; main()", *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
+
+
+def without_seconds(folder: Path) -> list[dict]:
+    return [{name: value for name, value in row.items() if not name.startswith("seconds")} for row in read_rows(folder)]
+
+
+def count_rows(folder: Path) -> int:
+    file = folder/"rows.csv"
+    return max(file.read_bytes().count(b"\n") - 1, 0) if file.exists() else 0
+
+
+# ---------------------------------------------------------------- help and lists
+
+def test_help_explains_every_command():
+    text = succeed("--help").output
+    for name in ("benchmark", "segment", "demo", "datasets", "methods"):
+        assert name in text
+        assert "--help" in succeed(name, "--help").output
+    assert "Examples:" in succeed("benchmark", "--help").output
+
+
+def test_lists():
+    assert {"wbc", "isic2018", "chest_xray", "fss1000", "deepglobe", "segpc2021", "folder"} <= set(succeed("datasets").output.split())
+    assert {"mtmnet", "prototype", "raw", "linear", "embedded", "resnet50"} <= set(succeed("methods").output.split())
+
+
+def test_importing_the_command_line_is_light():
+    code = "import sys, cdfss.app.cli; print([name for name in ('torchvision', 'matplotlib', 'pandas', 'seaborn', 'scipy') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+# ---------------------------------------------------------------- benchmark
+
+@pytest.fixture(scope="module")
+def skin(tmp_path_factory):
+    "A manifest of drawn lesions and its root."
+    reader = open_dataset("isic2018", sample_root("isic2018"))
+    path = sample_manifest(reader, shots=1, episodes=24, seed=0, image_size=96).save(tmp_path_factory.mktemp("skin")/"skin.jsonl")
+    return ["benchmark", "--manifest", path, "--root", reader.root, *QUICK]
+
+
+def test_killed_and_resumed_gives_the_undisturbed_rows(skin, tmp_path):
+    succeed(*skin, "--seeds", "3,4", "--out", tmp_path/"whole")
+    process = start(*skin, "--seeds", "3,4", "--out", tmp_path/"killed")
+    try:
+        while count_rows(tmp_path/"killed") < 6:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.005)
+        process.send_signal(signal.SIGSTOP)                                              # it still holds the folder's lock
+        assert "another benchmark is writing here" in refuse(*skin, "--seeds", "3,4", "--out", tmp_path/"killed", "--resume")
+    finally: process.send_signal(signal.SIGKILL); process.communicate()
+    before = count_rows(tmp_path/"killed")
+    assert process.returncode == -signal.SIGKILL and 6 <= before < 48
+    with open(tmp_path/"killed"/"rows.csv", "ab") as file: file.write(b"77,0,nev")      # as if killed in the middle of a line
+    succeed(*skin, "--seeds", "3,4", "--out", tmp_path/"killed", "--resume")
+    assert without_seconds(tmp_path/"killed") == without_seconds(tmp_path/"whole")
+    summaries = [json.loads((tmp_path/name/"summary.json").read_text()) for name in ("whole", "killed")]
+    for key in ("miou", "fb_iou", "miou_interval", "fb_iou_interval", "episodes", "manifests", "weights_sha256"): assert summaries[0][key] == summaries[1][key]
+
+
+def test_summary_says_what_was_run(skin, tmp_path):
+    output = succeed(*skin, "--image-size", 64, "--out", tmp_path/"run").stdout
+    summary = json.loads((tmp_path/"run"/"summary.json").read_text())
+    assert f"{summary['miou']:.1f}" in output and "95 % interval" in output
+    assert {"miou", "fb_iou", "miou_interval", "fb_iou_interval", "seconds_adapt", "seconds_predict", "episodes", "by_seed", "by_class", "versions", "device", "threads",
+            "method", "preset", "adapt", "weights_sha256", "manifests", "image_size", "shots", "dataset"} <= set(summary)
+    assert {"cdfss", "torch", "torchvision", "numpy", "python"} == set(summary["versions"])
+    assert (summary["method"], summary["image_size"], summary["threads"], summary["episodes"]) == ("prototype", 64, 1, 24)
+    with open(tmp_path/"run"/"rows.csv") as file: header = next(csv.reader(file))
+    assert header == ["episode", "class_id", "class", "query", "shots", "seed", "inter_fg", "union_fg", "inter_bg", "union_bg", "iou", "threshold",
+                      "postprocessed", "seconds_adapt", "seconds_predict"]
+    assert "the folder exists" in refuse(*skin, "--image-size", 64, "--out", tmp_path/"run")
+    assert "image_size was 64 and is now 96" in refuse(*skin, "--out", tmp_path/"run", "--resume")
+    assert "adapt was 'first-episode'" in refuse(*skin, "--image-size", 64, "--out", tmp_path/"run", "--resume", "--adapt", "every-episode")
+    assert "method was 'prototype' and is now 'raw'" in refuse(*skin, "--image-size", 64, "--out", tmp_path/"run", "--resume", "--method", "raw")
+
+
+def test_sampled_episodes_differ_by_seed(tmp_path):
+    succeed("benchmark", "--dataset", "wbc", "--samples", "--episodes", 3, "--shots", 2, "--protocol", "clean", "--image-size", 48, *QUICK, "--seeds", "0,1", "--out", tmp_path/"run")
+    rows = read_rows(tmp_path/"run")
+    assert len(rows) == 6 and {row["shots"] for row in rows} == {2}
+    assert [row["query"] for row in rows[:3]] != [row["query"] for row in rows[3:]]
+    assert {"manifest_seed0.jsonl", "manifest_seed1.jsonl"} <= {path.name for path in (tmp_path/"run").iterdir()}
+
+
+def test_a_backbone_of_ones_own(tmp_path):
+    (tmp_path/"own.py").write_text("import torch\n\ndef tiny(weights=None):\n    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=8, padding=1))\n")
+    succeed("benchmark", "--dataset", "wbc", "--samples", "--episodes", 2, "--image-size", 64, *QUICK, "--backbone", f"{tmp_path}/own.py:tiny", "--weights", "none",
+            "--out", tmp_path/"run")
+    assert "no_such" in refuse("benchmark", "--dataset", "wbc", "--samples", *QUICK, "--backbone", f"{tmp_path}/own.py:no_such", "--weights", "none", "--out", tmp_path/"no")
+
+
+MISTAKES = {
+    "unknown data set": (["--dataset", "isic2081", "--samples"], "Did you mean isic2018"),
+    "unknown method": (["--dataset", "wbc", "--samples", "--method", "protoype"], "Did you mean prototype"),
+    "unknown backbone": (["--dataset", "wbc", "--samples", "--backbone", "resnet51"], "resnet50"),
+    "unknown preset": (["--dataset", "wbc", "--samples", "--method", "mtmnet", "--preset", "referense"], "reference"),
+    "unknown setting": (["--dataset", "wbc", "--samples", "--method", "prototype", "--set", "no_such=1"], "no_such"),
+    "unknown option": (["--dataset", "wbc", "--samples", "--protocl", "clean"], "--protocol"),
+    "neither manifest nor data set": ([], "either --manifest or --dataset"),
+    "no root": (["--dataset", "wbc"], "either --root or --samples"),
+    "root missing": (["--dataset", "wbc", "--root", "no/such/folder"], "no such folder"),
+    "manifest missing": (["--manifest", "no.jsonl", "--root", "."], "no such file"),
+    "zero shots": (["--dataset", "wbc", "--samples", "--shots", "0"], "--shots"),
+    "too many shots": (["--dataset", "wbc", "--samples", "--shots", "900"], "fewer shots"),
+    "weights missing": (["--dataset", "wbc", "--samples", "--weights", "no.pth"], "no.pth"),
+    "no such device": (["--dataset", "wbc", "--samples", "--device", "cuda:77"], "cuda:77"),
+    "zero threads": (["--dataset", "wbc", "--samples", "--threads", "0"], "--threads"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_end_with_one_line_and_leave_nothing(mistake, tmp_path):
+    args, says = MISTAKES[mistake]
+    assert says in refuse("benchmark", "--image-size", 64, *args, "--out", tmp_path/"out")
+    assert not (tmp_path/"out").exists()
+
+
+def test_a_broken_manifest_is_listed_whole(tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path/"a.png")
+    Image.new("L", (20, 20)).save(tmp_path/"empty.png")
+    Image.new("L", (10, 20), 255).save(tmp_path/"small.png")
+    header = dict(cdfss_manifest=1, dataset="own", shots=1, seed=0, image_size=32)
+    entry = {"class": "x", "class_id": 0, "query": ["a.png", "small.png"], "support": [["a.png", "empty.png"]]}
+    lines = [json.dumps(header), json.dumps(entry), "{", json.dumps(entry | {"query": ["gone.png", "empty.png"]}), json.dumps(entry | {"support": []})]
+    (tmp_path/"m.jsonl").write_text("\n".join(lines) + "\n")
+    said = refuse("benchmark", "--manifest", tmp_path/"m.jsonl", "--root", tmp_path, *QUICK, "--out", tmp_path/"out")
+    assert "line 3" in said and "line 5" in said
+    assert not (tmp_path/"out").exists()
+    (tmp_path/"m.jsonl").write_text("\n".join([lines[0], lines[1], lines[3]]) + "\n")
+    said = refuse("benchmark", "--manifest", tmp_path/"m.jsonl", "--root", tmp_path, *QUICK, "--out", tmp_path/"out")
+    for part in ("line 2", "line 3", "10×20", "empty", "gone.png"): assert part in said
+
+
+def test_weights_with_nan_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+    import cdfss
+    state = load_file(Path(cdfss.__file__).parent/"weights"/"embedded.safetensors")
+    next(value for value in state.values() if value.is_floating_point()).view(-1)[0] = torch.nan
+    save_file(state, tmp_path/"nan.safetensors")
+    refuse("benchmark", "--dataset", "wbc", "--samples", "--episodes", 2, "--image-size", 64, *QUICK, "--weights", tmp_path/"nan.safetensors", "--out", tmp_path/"out")
+    assert not (tmp_path/"out").exists()
+
+
+# ---------------------------------------------------------------- segment
+
+@pytest.fixture
+def own(tmp_path):
+    "One labelled picture of a dark disc, and pictures of discs in every form that people have them in."
+    y, x = np.mgrid[:90, :120]
+    def disc(cx, cy, r): return (x - cx) ** 2 + (y - cy) ** 2 < r * r
+    def picture(mask): return np.where(mask[..., None], (90, 40, 110), (225, 215, 220)).astype(np.uint8)
+    mask = disc(50, 40, 22)
+    Image.fromarray(picture(mask)).save(tmp_path/"support.png")
+    Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path/"support_mask.png")
+    new = picture(disc(70, 50, 25))
+    for folder in ("a", "b"): (tmp_path/folder).mkdir()
+    Image.fromarray(new).save(tmp_path/"a"/"1.png")
+    Image.fromarray(new).save(tmp_path/"b"/"1.jpg")                                             # the same stem again
+    Image.fromarray(new).convert("RGBA").save(tmp_path/"b"/"alpha.png")
+    Image.fromarray(new).convert("L").save(tmp_path/"b"/"grey.png")
+    Image.fromarray(new[..., 1].astype(np.uint16) * 16).save(tmp_path/"b"/"sixteen.png")
+    Image.new("RGB", (1, 1), (90, 40, 110)).save(tmp_path/"b"/"pixel.png")
+    return tmp_path
+
+
+def segment(folder, *more, **changes):
+    options = {"--support-images": [folder/"support.png"], "--support-masks": [folder/"support_mask.png"], "--images": [folder/"a"], "--out": [folder/"out"]}
+    options |= {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
+    return ["segment", *QUICK, "--image-size", 96, *[part for name, values in options.items() for part in (name, *values)], *more]
+
+
+def test_segment_writes_masks_at_the_images_own_size(own):
+    succeed(*segment(own, "--scores", "--overlays", images=[own/"a", own/"b"]))
+    names = ["1", "1_2", "alpha", "grey", "pixel", "sixteen"]
+    for folder in ("masks", "scores", "overlays"): assert sorted(p.stem for p in (own/"out"/folder).iterdir()) == names
+    assert sorted(p.name for p in (own/"out").iterdir()) == ["areas.csv", "masks", "overlays", "scores"]
+    with open(own/"out"/"areas.csv", newline="") as file: rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    for row in rows:
+        mask = Image.open(own/"out"/row["mask"])
+        assert mask.mode == "L" and mask.format == "PNG" and mask.size == Image.open(row["image"]).size == (int(row["width"]), int(row["height"]))
+        pixels = np.asarray(mask)
+        assert set(np.unique(pixels)) <= {0, 255}
+        assert float(row["area_fraction"]) == pytest.approx((pixels > 0).mean(), abs=1e-6)
+    y, x = np.mgrid[:90, :120]
+    truth, mask = (x - 70) ** 2 + (y - 50) ** 2 < 625, np.asarray(Image.open(own/"out"/"masks"/"1.png")) > 0
+    assert (truth & mask).sum() / (truth | mask).sum() > 0.4                                    # a disc of the support's colour is found
+
+
+def test_segment_the_same_twice(own):
+    for out in ("one", "two"): succeed(*segment(own, out=[own/out], support_images=[own/"support.png"] * 1))
+    assert (own/"one"/"masks"/"1.png").read_bytes() == (own/"two"/"masks"/"1.png").read_bytes()
+
+
+def test_segment_takes_several_supports_and_patterns(own):
+    Image.open(own/"a"/"1.png").save(own/"second.png")
+    Image.open(own/"support_mask.png").transpose(Image.Transpose.ROTATE_180).save(own/"second_mask.png")
+    stderr = succeed(*segment(own, support_images=[own/"support.png", own/"second.png"], support_masks=[own/"second_mask.png", own/"support_mask.png"],
+                              images=[f"{own}/b/*.png"])).stderr
+    assert f"{own/'support.png'} with {own/'support_mask.png'}" in stderr
+    assert len(list((own/"out"/"masks").iterdir())) == 4
+
+
+def test_segment_refuses_what_cannot_be_done(own):
+    Image.new("L", (120, 90), 0).save(own/"empty.png")
+    Image.new("L", (120, 90), 255).save(own/"full.png")
+    Image.new("L", (12, 9), 255).save(own/"small.png")
+    (own/"broken").mkdir()
+    Image.open(own/"a"/"1.png").save(own/"broken"/"1.png")
+    (own/"broken"/"2.png").write_bytes(b"no image")
+    for says, changes in {"empty": dict(support_masks=[own/"empty.png"]), "full": dict(support_masks=[own/"full.png"]),
+                          "12×9": dict(support_masks=[own/"small.png"]), "2 mask(s)": dict(support_masks=[own/"empty.png", own/"full.png"]),
+                          "2.png": dict(images=[own/"broken"]), "no such file": dict(images=[own/"gone.png"]), "already": dict(out=[own/"a"])}.items():
+        assert says in refuse(*segment(own, **changes))
+        assert not (own/"out").exists()
+    assert "--images" in refuse("segment", "--support-images", own/"support.png", "--support-masks", own/"support_mask.png", "--out", own/"out")
+
+
+# ---------------------------------------------------------------- demo
+
+def test_demo_draws_a_picture_for_each_set_and_a_table(tmp_path):
+    output = succeed("demo", "--out", tmp_path/"demo", "--episodes", 1, "--image-size", 64, *QUICK).stdout
+    for name in ("deepglobe", "isic2018", "chest_xray", "fss1000", "wbc", "segpc2021"):
+        assert Image.open(tmp_path/"demo"/f"{name}.png").width > 300
+        assert f"\n{name} " in output
+    assert "class mIoU" in output and "FB-IoU" in output and "seconds" in output
+
+
+def test_mtmnet_runs_from_the_command_line(tmp_path):
+    succeed("benchmark", "--dataset", "wbc", "--samples", "--episodes", 2, "--image-size", 64, "--method", "mtmnet", "--preset", "reference", "--postprocess", "off",
+            "--device", "cpu", "--threads", 1, "--out", tmp_path/"run")
+    summary = json.loads((tmp_path/"run"/"summary.json").read_text())
+    assert (summary["method"], summary["preset"], summary["adapt"]) == ("mtmnet", "reference", "first-episode")
