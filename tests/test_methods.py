@@ -1,4 +1,4 @@
-"""The contract of few-shot methods, for every registered method: any shots, sizes, batches and types give the right shapes, and the same answer."""
+"""The contract of few-shot methods, for every registered one: whatever the shots, sizes, batches and types, the same answer in the right shape."""
 import dataclasses
 import importlib
 import json
@@ -58,7 +58,8 @@ def task(shots, height, width, batch, seed):
     return Support(images[:shots], masks[:shots], class_id=seed % 7), images[shots:]
 
 
-tasks = st.builds(task, shots=st.integers(1, 4), height=st.integers(16, 48), width=st.integers(16, 48), batch=st.integers(1, 3), seed=st.integers(0, 999))
+sides = st.integers(16, 48)
+tasks = st.builds(task, shots=st.integers(1, 4), height=sides, width=sides, batch=st.integers(1, 3), seed=st.integers(0, 999))
 properties = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 each_method = pytest.mark.parametrize("name", NAMES)
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 from torch import Tensor, nn
 
 from ..core import CdfssError, pick_device, unknown_name
@@ -54,7 +53,8 @@ class Prediction:
         return self._each(lambda values: values.to(device))
 
     def _each(self, change):
-        return Prediction(*(None if value is None else change(value) for value in (getattr(self, field.name) for field in dataclasses.fields(self))))
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Prediction(*(None if value is None else change(value) for value in values))
 
 # %% ../../nbs/60_methods.base.ipynb #26920b67
 def decide_masks(
@@ -101,12 +101,15 @@ class Method:
     ) -> Tensor:         # `[B,3,H,W]` float32 on the method's device
         "Images as a batch, or a `CdfssError` that says what they are instead."
         remedy = "Make tensors of images with cdfss.data.episodes.image_to_tensor"
-        if not isinstance(images, Tensor): raise CdfssError(f"the images are a {type(images).__name__} and not a tensor", where=self.name, remedy=remedy)
+        if not isinstance(images, Tensor):
+            raise CdfssError(f"the images are a {type(images).__name__} and not a tensor", where=self.name, remedy=remedy)
         if images.dim() == 3: images = images[None]
         if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape:
-            raise CdfssError(f"the images have shape {list(images.shape)}", where=self.name, remedy="Give [3,H,W] or [B,3,H,W] with at least one pixel")
+            raise CdfssError(f"the images have shape {list(images.shape)}", where=self.name,
+                             remedy="Give [3,H,W] or [B,3,H,W] with at least one pixel")
         if not images.is_floating_point():
-            raise CdfssError(f"the images are {str(images.dtype).removeprefix('torch.')} numbers and not normalised", where=self.name, remedy=remedy)
+            kind = str(images.dtype).removeprefix("torch.")
+            raise CdfssError(f"the images are {kind} numbers and not normalised", where=self.name, remedy=remedy)
         images = images.to(self.device, torch.float32)
         if not torch.isfinite(images).all():
             raise CdfssError("an image has values that are not finite", where=self.name, remedy="Look for NaN in the image")
@@ -116,7 +119,7 @@ class Method:
 class FewShotSegmenter(Method):
     "Segments images of a class that it is shown on a few labelled ones."
     def __init__(self,
-        backbone: str | nn.Module = "embedded",  # A name (see `cdfss.model.backbone`), or a module that returns a list of maps; it is frozen and moved to `device`
+        backbone: str | nn.Module = "embedded",  # A name, or a module that returns a list of maps; it is frozen and moved to `device`
         *,
         preset: str | None = None,               # A name in `PRESETS`, default its first
         device: str | torch.device = "auto",     # "auto", "cpu", "cuda", "cuda:N"
@@ -183,7 +186,8 @@ class FewShotSegmenter(Method):
     ) -> Support:          # On the method's
         "The support on the method's device, or a `CdfssError`."
         if not isinstance(support, Support):
-            raise CdfssError(f"a {type(support).__name__} was given as the support", where=self.name, remedy="Give a cdfss.data.episodes.Support")
+            raise CdfssError(f"a {type(support).__name__} was given as the support", where=self.name,
+                             remedy="Give a cdfss.data.episodes.Support")
         return support.to(self.device)
 
 # %% ../../nbs/60_methods.base.ipynb #abbfaf31
@@ -259,7 +263,7 @@ class PyramidSegmenter(FewShotSegmenter):
         scores = [self.compare(maps[i], known) for i, known in zip(self.used, self.known)]
         return fuse_levels(scores, tuple(images.shape[-2:]), coarse=tuple(maps[0].shape[-2:]))
 
-    def know(self, features: Tensor, masks: Tensor): raise NotImplementedError("know(features [K,C,h,w], masks [K,h,w]) -> what compare needs")
+    def know(self, features: Tensor, masks: Tensor): raise NotImplementedError("know(features [K,C,h,w], masks [K,h,w]) -> known")
     def compare(self, features: Tensor, known) -> Tensor: raise NotImplementedError("compare(features [B,C,h,w], known) -> [B,h,w]")
 
 # %% ../../nbs/60_methods.base.ipynb #0a89e609
@@ -332,16 +336,17 @@ class LinearProbe(FewShotSegmenter):
 
     def logits(self, levels, coarse, size):
         "`[B,h,w]`: each level weighted, all enlarged and added."
-        return self.bias + len(levels)*fuse_levels([F.conv2d(level, weights)[:, 0] for level, weights in zip(levels, self.weights)], size, coarse)
+        weighted = [F.conv2d(level, weights)[:, 0] for level, weights in zip(levels, self.weights)]
+        return self.bias + len(levels)*fuse_levels(weighted, size, coarse)
 
     def score(self, images):
         maps = self.backbone(images)
         return self.logits(self.chosen(maps), tuple(maps[0].shape[-2:]), tuple(images.shape[-2:])).sigmoid()
 
-# %% ../../nbs/60_methods.base.ipynb #aef612fd
+# %% ../../nbs/60_methods.base.ipynb #736319dc
 METHODS = {
-    "mtmnet": ("cdfss.methods.mtmnet:MTMNet", "heads fitted on the support by hierarchical mask, triplet and contrast losses; dense comparison"),
-    "prototype": ("cdfss.methods.base:MaskedPrototype", "cosine similarity to the mean foreground and background feature; nothing is fitted"),
+    "mtmnet": ("cdfss.methods.mtmnet:MTMNet", "heads fitted on the support by mask, triplet and contrast losses; dense comparison"),
+    "prototype": ("cdfss.methods.base:MaskedPrototype", "likeness to the mean foreground and background feature; nothing is fitted"),
     "raw": ("cdfss.methods.base:RawComparison", "dense comparison of the frozen features themselves; nothing is fitted"),
     "linear": ("cdfss.methods.base:LinearProbe", "logistic regression from the frozen features, fitted on the support"),
 }
