@@ -1,4 +1,4 @@
-"""The contract of few-shot methods, for every registered one: whatever the shots, sizes, batches and types, the same answer in the right shape."""
+"""The contract of few-shot methods, for every registered one: any shots, sizes, batches and types, the same answer in the right shape."""
 import dataclasses
 import importlib
 import json
