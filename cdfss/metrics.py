@@ -40,13 +40,15 @@ def overlap(
     prediction, mask = torch.as_tensor(prediction), torch.as_tensor(mask)
     kept = torch.ones_like(mask, dtype=torch.bool) if ignore is None else ~torch.as_tensor(ignore).to(mask.device, torch.bool)
     if not prediction.shape == mask.shape == kept.shape:
-        raise CdfssError(f"the prediction is {tuple(prediction.shape)}, the mask {tuple(mask.shape)} and the kept pixels {tuple(kept.shape)}",
-                         where="overlap", remedy="Compare masks of one size")
+        shapes = f"the prediction is {tuple(prediction.shape)}, the mask {tuple(mask.shape)} and the kept pixels {tuple(kept.shape)}"
+        raise CdfssError(shapes, where="overlap", remedy="Compare masks of one size")
     prediction = prediction.to(mask.device)
     odd = ((prediction != 0) & (prediction != 1) | (mask != 0) & (mask != 1)) & kept
     predicted, true = prediction.bool() & kept, mask.bool() & kept
     inter, union, pixels, odd = torch.stack([(predicted & true).sum(), (predicted | true).sum(), kept.sum(), odd.sum()]).tolist()
-    if odd: raise CdfssError(f"{odd} pixels are neither 0 nor 1", where="overlap", remedy="Threshold the scores first, and mark ignored pixels by ignore=")
+    if odd:
+        raise CdfssError(f"{odd} pixels are neither 0 nor 1", where="overlap",
+                         remedy="Threshold the scores first, and mark ignored pixels by ignore=")
     return Overlap(inter_fg=inter, union_fg=union, inter_bg=pixels - union, union_bg=pixels - inter)
 
 # %% ../nbs/01_metrics.ipynb #f9e3b4f0
@@ -113,7 +115,7 @@ def _strata(rows: list[Mapping], place: np.ndarray, seeds: list) -> dict[tuple, 
 
 
 def bootstrap_draws(
-    rows: Iterable[Mapping],                # Rows with the four counts, `class_id`, and, where there are several, `seed`, `episode`, `query`
+    rows: Iterable[Mapping],                # Rows with the four counts and `class_id`; `seed`, `episode`, `query` for several seeds
     metric: str | Callable = "class_miou",  # `class_miou` or `fb_iou`, by name or as the function
     draws: int = 1000,                      # How often to draw, ≥ 1
     seed: int = 0,                          # Of the drawing
@@ -143,6 +145,6 @@ def bootstrap_interval(
     classes: Iterable[int] | None = None,   # All class ids of the benchmark
 ) -> tuple[float, float]:                   # Low and high end in percent
     "The interval that holds the middle `level` of the bootstrap's scores."
-    if not 0 < level < 1: raise CdfssError(f"a level of {level}", where="bootstrap", remedy="Give a share between 0 and 1, for example 0.95")
+    if not 0 < level < 1: raise CdfssError(f"a level of {level}", where="bootstrap", remedy="Give a share between 0 and 1, as 0.95")
     low, high = np.quantile(bootstrap_draws(rows, metric, draws, seed, classes), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -55,7 +55,8 @@ def parse_rows(
     if not lines or tuple(lines[0]) != tuple(COLUMNS):
         raise CdfssError("this is not a file of benchmark rows", where=where, remedy=f"Its first line should read {','.join(COLUMNS)}")
     try: return [{name: kind(text) for (name, kind), text in zip(COLUMNS.items(), line, strict=True)} for line in lines[1:]]
-    except ValueError as error: raise CdfssError(f"a row cannot be read ({error})", where=where, remedy="Restore the file or begin anew") from None
+    except ValueError as error:
+        raise CdfssError(f"a row cannot be read ({error})", where=where, remedy="Restore the file or begin anew") from None
 
 
 def read_rows(
@@ -186,12 +187,14 @@ def summarise(
     ids = None if classes is None else list(classes)
     names = {row["class_id"]: row["class"] for row in rows} | (dict(classes) if isinstance(classes, Mapping) else {})
     of = lambda key: {value: [row for row in rows if row[key] == value] for value in sorted({row[key] for row in rows})}
-    seeds = {str(seed): dict(miou=class_miou(some, ids), fb_iou=fb_iou(some, ids), episodes=len(some)) for seed, some in of("seed").items()}
+    seeds = {str(s): dict(miou=class_miou(some, ids), fb_iou=fb_iou(some, ids), episodes=len(some)) for s, some in of("seed").items()}
+    mean = lambda key: float(np.mean([score[key] for score in seeds.values()]))
+    total = lambda key: sum(row[key] for row in rows)
     return dict(
-        miou=float(np.mean([score["miou"] for score in seeds.values()])), fb_iou=float(np.mean([score["fb_iou"] for score in seeds.values()])),
-        miou_interval=bootstrap_interval(rows, "class_miou", classes=ids), fb_iou_interval=bootstrap_interval(rows, "fb_iou", classes=ids),
-        seconds_adapt=sum(row["seconds_adapt"] for row in rows), seconds_predict=sum(row["seconds_predict"] for row in rows), episodes=len(rows),
-        by_seed=seeds, by_class={names[c]: dict(class_id=c, iou=class_miou(some), episodes=len(some)) for c, some in of("class_id").items()})
+        miou=mean("miou"), miou_interval=bootstrap_interval(rows, "class_miou", classes=ids),
+        fb_iou=mean("fb_iou"), fb_iou_interval=bootstrap_interval(rows, "fb_iou", classes=ids),
+        episodes=len(rows), seconds_adapt=total("seconds_adapt"), seconds_predict=total("seconds_predict"), by_seed=seeds,
+        by_class={names[c]: dict(class_id=c, iou=class_miou(some), episodes=len(some)) for c, some in of("class_id").items()})
 
 # %% ../../nbs/70_evaluate.benchmark.ipynb #c52ef37d
 def versions() -> dict:
@@ -212,7 +215,8 @@ def differences(
 ) -> list[str]:         # One line each, empty where they agree
     "What differs between two nested dicts."
     asked, before = (_flat(json.loads(json.dumps(d))) for d in (asked, before))
-    return [f"{name} was {before.get(name)!r} and is now {asked.get(name)!r}" for name in sorted(asked | before) if asked.get(name) != before.get(name)]
+    changed = [name for name in sorted(asked | before) if asked.get(name) != before.get(name)]
+    return [f"{name} was {before.get(name)!r} and is now {asked.get(name)!r}" for name in changed]
 
 # %% ../../nbs/70_evaluate.benchmark.ipynb #d039681d
 def _watched(rows: Iterable[dict], total: int, before: list[dict]) -> Iterator[dict]:
@@ -239,12 +243,14 @@ def _open_folder(out: Path, asked: dict, info: dict, manifests: Mapping, resume:
         if not resume: raise CdfssError("the folder exists", where=out, remedy="Resume it (--resume), or give another one") from None
         if strange := [p.name for p in out.iterdir() if not p.name.startswith(_OURS)] if out.is_dir() else [out.name]:
             raise CdfssError(f"this is not a benchmark's folder: it holds {min(strange)}", where=out, remedy="Give another one") from None
-    except OSError as error: raise CdfssError(f"the folder cannot be made ({error.strerror})", where=out, remedy="Give another one") from None
+    except OSError as error:
+        raise CdfssError(f"the folder cannot be made ({error.strerror})", where=out, remedy="Give another one") from None
     file = RowFile(out/"rows.csv")
     try:
         if (out/"run.json").exists():
             if changed := differences(asked, json.loads((out/"run.json").read_text())["asked"]):
-                raise CdfssError("the run was begun differently: " + "; ".join(changed), where=out, remedy="Resume with what it was begun with, or give another folder")
+                raise CdfssError("the run was begun differently: " + "; ".join(changed), where=out,
+                                 remedy="Resume with what it was begun with, or give another folder")
         elif file.rows: raise CdfssError("the folder has rows but no run.json", where=out, remedy="Give another one")
         else:
             for name, manifest in manifests.items(): manifest.save(out/name)
@@ -273,7 +279,8 @@ def run_benchmark(
 ) -> dict:                              # The summary, as in summary.json
     "Run a method over all episodes and seeds, write a row each, and summarise."
     if adapt not in (*ADAPT_MODES, None): raise unknown_name("adaptation mode", adapt, ADAPT_MODES)
-    if not seeds or len(set(seeds)) < len(seeds): raise CdfssError(f"seeds {list(seeds)}", where="seeds", remedy="Give one or more different seeds")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise CdfssError(f"seeds {list(seeds)}", where="seeds", remedy="Give one or more different seeds")
     out, info, threads = Path(out), dict(info or {}), set_threads(threads)
     segmenter = build(seeds[0])                  # a mistyped name is found before thousands of images are looked at
     by_seed = {seed: episodes(seed) if callable(episodes) else episodes for seed in seeds}
@@ -281,7 +288,8 @@ def run_benchmark(
     manifests = {str(seed): some.manifest for seed, some in by_seed.items()}
     first = manifests[str(seeds[0])]
     described = {key: value for key, value in segmenter.describe().items() if key not in ("seed", "device")}
-    asked = dict(method=described.pop("name"), **described, adapt=adapt, dataset=first.dataset, shots=first.shots, image_size=first.image_size,
+    asked = dict(method=described.pop("name"), **described, adapt=adapt,
+                 dataset=first.dataset, shots=first.shots, image_size=first.image_size,
                  manifests={seed: manifest.sha256 for seed, manifest in manifests.items()},
                  seeds=list(seeds), threads=threads, device=str(segmenter.device), versions=versions())
     created = not out.exists()
@@ -292,7 +300,8 @@ def run_benchmark(
         for seed in seeds:
             done = [row for row in file.rows if row["seed"] == seed]
             if [row["episode"] for row in done] != list(range(len(done))) or len(done) > len(by_seed[seed]):
-                raise CdfssError(f"the rows of seed {seed} are not those of the manifest in order", where=file.path, remedy="Begin anew in another folder")
+                raise CdfssError(f"the rows of seed {seed} are not those of the manifest in order", where=file.path,
+                                 remedy="Begin anew in another folder")
             left = len(by_seed[seed]) - len(done)
             if left == 0: continue
             rows = episode_rows(segmenter if seed == seeds[0] else build(seed), by_seed[seed], seed, adapt, start=len(done), each=each)

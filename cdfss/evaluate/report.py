@@ -45,12 +45,15 @@ def _four(*scores: float) -> dict[str, float]: return dict(zip(BENCHMARK, scores
 
 
 _MTMNET = dict(method="MTMNet", source="logs in the authors' repository, last lines", backbone="ResNet-50", source_free=True)
-_MTMNET_NOTE = "all test episodes, one seed, CRF dynamic (chest X-ray: off); the chest log contradicts itself; the FSS log ends at 236 of 240 classes"
-_PATNET = dict(method="PATNet", source="Lei et al., ECCV 2022", backbone="ResNet-50", note="600 episodes (FSS-1000: 2,400), one seed; trained on PASCAL VOC")
+_MTMNET_NOTE = ("all test episodes, one seed, CRF dynamic (chest X-ray: off); "
+                "the chest log contradicts itself; the FSS log ends at 236 of 240 classes")
+_PATNET = dict(method="PATNet", source="Lei et al., ECCV 2022", backbone="ResNet-50",
+               note="600 episodes (FSS-1000: 2,400), one seed; trained on PASCAL VOC")
 _ABCDFSS = dict(method="ABCDFSS", source="Herzog, CVPR 2024", backbone="ResNet-50", source_free=True, note="all test episodes, one seed")
 _HSL = dict(method="HSL", source="Sun et al., AAAI 2026", backbone="ResNet-50", note="trained on PASCAL VOC")
 _HERA = dict(method="HERA", source="Ma et al., CVPR 2026", backbone="DINOv3 ViT-L", source_free=True, note="a far larger backbone")
-_IFA = dict(method="IFA", source="Nie et al., CVPR 2024", backbone="ResNet-50", metric="pooled", note="600 episodes, mean of five seeds; trained on PASCAL VOC")
+_IFA = dict(method="IFA", source="Nie et al., CVPR 2024", backbone="ResNet-50", metric="pooled",
+            note="600 episodes, mean of five seeds; trained on PASCAL VOC")
 _MPA = dict(method="MPA", source="the authors' paper", backbone="ResNet-50", metric="pooled", source_free=True)
 
 PUBLISHED = (
@@ -84,8 +87,8 @@ def published(
     kept = [entry for entry in PUBLISHED if entry.shots == shots and metric in (None, entry.metric)]
     kept.sort(key=lambda entry: entry.average or 0)
     return [{"method": entry.method, "backbone": entry.backbone, "metric": entry.metric, "source-free": "yes" if entry.source_free else "no",
-             **{name: entry.scores.get(name) for name in (*BENCHMARK, "wbc", "segpc2021")}, "average": entry.average, "source": entry.source,
-             "what differs": entry.note} for entry in kept]
+             **{name: entry.scores.get(name) for name in (*BENCHMARK, "wbc", "segpc2021")}, "average": entry.average,
+             "source": entry.source, "what differs": entry.note} for entry in kept]
 
 # %% ../../nbs/71_evaluate.report.ipynb #a3371650
 def read_summary(
@@ -94,8 +97,9 @@ def read_summary(
     "summary.json of a run."
     path = Path(run)/"summary.json"
     try: return json.loads(path.read_text(encoding="utf-8"))
-    except OSError: raise CdfssError("there is no summary", where=path, remedy="Give the folder of a finished benchmark, or resume it first") from None
-    except ValueError: raise CdfssError("the summary is not JSON", where=path, remedy="Resume the benchmark: it writes the summary anew") from None
+    except OSError: found, remedy = "there is no summary", "Give the folder of a finished benchmark, or resume it first"
+    except ValueError: found, remedy = "the summary is not JSON", "Resume the benchmark: it writes the summary anew"
+    raise CdfssError(found, where=path, remedy=remedy)
 
 
 def _interval(ends: Sequence[float]) -> str: return f"{ends[0]:.1f} – {ends[1]:.1f}"
@@ -110,7 +114,8 @@ def compare(
         s = read_summary(path)
         rows.append({"run": name, "data set": s["dataset"], "shots": s["shots"], "episodes": s["episodes"], "seeds": len(s["seeds"]),
                      "class mIoU": s["miou"], "95 % of mIoU": _interval(s["miou_interval"]), "FB-IoU": s["fb_iou"],
-                     "95 % of FB-IoU": _interval(s["fb_iou_interval"]), "s an episode": (s["seconds_adapt"] + s["seconds_predict"]) / s["episodes"]})
+                     "95 % of FB-IoU": _interval(s["fb_iou_interval"]),
+                     "s an episode": (s["seconds_adapt"] + s["seconds_predict"]) / s["episodes"]})
     return rows
 
 # %% ../../nbs/71_evaluate.report.ipynb #61622a11
@@ -127,10 +132,12 @@ def difference(
     a, b = _matched(read_rows(first)), _matched(read_rows(second))
     if metric not in METRICS: raise unknown_name("metric", metric, METRICS)
     if [(row["seed"], row["episode"], row["query"]) for row in a] != [(row["seed"], row["episode"], row["query"]) for row in b]:
-        raise CdfssError("the two runs did not see the same episodes", where=f"{first} and {second}", remedy="Run both on one manifest with the same seeds")
+        raise CdfssError("the two runs did not see the same episodes", where=f"{first} and {second}",
+                         remedy="Run both on one manifest with the same seeds")
     score = {run: float(read_summary(run)["miou" if metric == "class_miou" else "fb_iou"]) for run in (first, second)}
     gaps = bootstrap_draws(a, metric, draws) - bootstrap_draws(b, metric, draws)      # equal seeds: equal draws
-    return dict(difference=score[first] - score[second], interval=tuple(np.quantile(gaps, [0.025, 0.975]).tolist()), better=float((gaps > 0).mean()))
+    interval = tuple(np.quantile(gaps, [0.025, 0.975]).tolist())
+    return dict(difference=score[first] - score[second], interval=interval, better=float((gaps > 0).mean()))
 
 # %% ../../nbs/71_evaluate.report.ipynb #ab78c17a
 def beside_published(
@@ -139,8 +146,8 @@ def beside_published(
 ) -> list[dict]:             # Published rows for the same data set and shots, then one's own, by metric
     "A run's scores beside the published ones that they may be set against."
     s = read_summary(run)
-    rows = [{"method": p.method, "backbone": p.backbone, "metric": p.metric, "score": p.scores[s["dataset"]], "95 %": "", "source": p.source, "what differs": p.note}
-            for p in sorted(PUBLISHED, key=lambda p: p.metric) if p.shots == s["shots"] and s["dataset"] in p.scores]
+    rows = [{"method": p.method, "backbone": p.backbone, "metric": p.metric, "score": p.scores[s["dataset"]], "95 %": "",
+             "source": p.source, "what differs": p.note} for p in PUBLISHED if p.shots == s["shots"] and s["dataset"] in p.scores]
     own = {"class": ("miou", ""), "pooled": ("fb_iou", "FB-IoU, the nearest of our metrics")}
     for metric, (key, note) in own.items():
         if metric == "class" or any(row["metric"] == "pooled" for row in rows):
@@ -223,7 +230,8 @@ def plot_pairs(
     both = frame({"x": first[1]}).merge(frame({"y": second[1]}), on=["seed", "episode", "class"])
     figure, ax = _axes(4.2, 3)
     ax.plot([0, 100], [0, 100], color="0.7", linewidth=1)
-    sns.scatterplot(both, x="iou_x", y="iou_y", hue="class", palette=PALETTE[:both["class"].nunique()] if both["class"].nunique() <= len(PALETTE) else None,
-                    s=22, ax=ax, legend=both["class"].nunique() <= 12)
-    _finish(ax, both["class"].nunique() <= 12, xlabel=f"{first[0]}, IoU (%)", ylabel=f"{second[0]}, IoU (%)", xlim=(0, 100), aspect="equal")
+    classes = both["class"].nunique()
+    named = classes <= len(PALETTE)                         # of FSS-1000's 240 classes, colours and names would tell nothing
+    sns.scatterplot(both, x="iou_x", y="iou_y", hue="class" if named else None, palette=PALETTE[:classes] if named else None, s=22, ax=ax)
+    _finish(ax, named, xlabel=f"{first[0]}, IoU (%)", ylabel=f"{second[0]}, IoU (%)", xlim=(0, 100), aspect="equal")
     return figure
