@@ -127,10 +127,7 @@ def test_other_float_types_are_taken(name, task, dtype):
     assert torch.equal(method.predict(queries.to(dtype)).score, method.predict(queries.to(dtype).float()).score)
 
 
-one_size = pytest.mark.xfail(reason="mtmnet compares at the query's size only", raises=RuntimeError, strict=False)
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=one_size if name == "mtmnet" else ()) for name in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 @properties
 @given(task=tasks, height=st.integers(16, 40), width=st.integers(16, 40))
 def test_a_query_may_have_another_size(name, task, height, width):

@@ -71,26 +71,26 @@ class MTMNet(FewShotSegmenter):
     def head_features(self,
         maps: list[torch.Tensor],  # `n c h w`, one a level
         statistics: str,           # "call" for images that belong together, "image" for each on its own
-    ) -> list[torch.Tensor]:       # `n w p`, one a level
+    ) -> list[torch.Tensor]:       # `n w h w`, one a level
         "Head features as they are compared."
         features = self.heads(maps, "running" if self.config.bn_mode == "running" else statistics)
         return [torch.nn.functional.normalize(f, dim=1) for f in features] if self.config.normalise_compare else features
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #c2d4cf9e
+# %% ../../nbs/61_methods.mtmnet.ipynb #203b16ea
 def compare(
-    queries: list[torch.Tensor],    # `b w p` head features of the queries, one a level
-    supports: list[torch.Tensor],   # `k w p` head features of the supports
-    masks: torch.Tensor,            # `k h w`, the supports' masks
-    sizes: list[tuple[int, int]],   # Height and width of every level
+    queries: list[torch.Tensor],    # `b w h w` head features of the queries, one a level
+    supports: list[torch.Tensor],   # `k w h' w'` head features of the supports
+    masks: torch.Tensor,            # `k H W`, the supports' masks
     size: tuple[int, int],          # Height and width of the score map
-    levels: slice = slice(None),    # Which levels take part
-) -> torch.Tensor:                  # `b h w`, in [0, 1]
+    levels: slice = slice(None),    # Which levels take part; the answers meet at the first level's size all the same
+) -> torch.Tensor:                  # `b height width`, in [0, 1]
     "Dense comparison at every level, fused: the score map before the threshold (MTMNet's public code)."
     maps = []
-    for query, support, (h, w) in list(zip(queries, supports, sizes))[levels]:
-        keys, labels = join_shots(support.unflatten(2, (h, w)), downsample_masks(masks, (h, w)))
-        maps.append(dense_affinity(query, keys.expand(len(query), -1, -1), labels.expand(len(query), -1)).view(-1, h, w))
-    return fuse_levels(maps, size, coarse=sizes[0])
+    for query, support in list(zip(queries, supports))[levels]:
+        keys, labels = join_shots(support, downsample_masks(masks, support.shape[2:]))
+        score = dense_affinity(query.flatten(2), keys.expand(len(query), -1, -1), labels.expand(len(query), -1))
+        maps.append(score.unflatten(1, query.shape[2:]))
+    return fuse_levels(maps, size, coarse=tuple(queries[0].shape[2:]))
 
 # %% ../../nbs/61_methods.mtmnet.ipynb #f2bee28b
 @patch
@@ -98,9 +98,8 @@ def score(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w`, on the method's device
 ) -> torch.Tensor:         # `b h w`, in [0, 1]
     "Score maps of all images; each has batch-norm statistics of its own, so that it gets what it would get alone."
-    maps = pyramid(self.backbone, images)
-    sizes = [tuple(level.shape[2:]) for level in maps]
-    return compare(self.head_features(maps, "image"), self.support_features, self.support.masks, sizes, tuple(images.shape[2:]))
+    features = self.head_features(pyramid(self.backbone, images), "image")
+    return compare(features, self.support_features, self.support.masks, tuple(images.shape[2:]))
 
 # %% ../../nbs/61_methods.mtmnet.ipynb #de21e946
 @patch
@@ -139,11 +138,9 @@ def crf_gains(self: MTMNet,
     source = self.first_support if reference else self.support
     views = warp_views(source.images[shot:shot + 1], self.shears)
     masks = warp_views(source.masks[shot:shot + 1, None], self.shears)[:, 0]
-    maps = pyramid(self.backbone, self.support.images[shot:shot + 1])
-    sizes = [tuple(level.shape[2:]) for level in maps]
-    levels = slice(min(3, len(sizes) - 1), None) if reference else slice(None)
-    score = compare(self.head_features(maps, "image"), self.head_features(pyramid(self.backbone, views), "call"), masks,
-                    sizes, tuple(self.support.images.shape[2:]), levels)
+    query = self.head_features(pyramid(self.backbone, self.support.images[shot:shot + 1]), "image")
+    levels = slice(min(3, len(query) - 1), None) if reference else slice(None)
+    score = compare(query, self.head_features(pyramid(self.backbone, views), "call"), masks, tuple(self.support.images.shape[2:]), levels)
     plain = binarise(score, threshold(score, self.config.drop))[0]
     picture = crf_image(self.support.images, self.config.crf_image)[0 if reference else shot]   # the public code shows image 0 to all
     refined, _ = crf_refine(score[0], picture, CrfConfig(drop=self.config.drop), rounds=1)

@@ -133,11 +133,11 @@ class PyramidHeads(nn.Module):
     def forward(self,
         maps: list[torch.Tensor],  # `n c h w`, one a level
         statistics: str = "call",  # See `batch_norm`
-    ) -> list[torch.Tensor]:       # `n w p`, one a level, not normalised
-        "Head features of every level."
+    ) -> list[torch.Tensor]:       # `n w h w`, one a level, not normalised
+        "Head features of every level, at the level's own resolution."
         out = [None]*sum(len(group) for group in self.groups)
         for group, stack, features in zip(self.groups, self.stacks, self.gather(maps)):
-            for level, values in zip(group, stack(features, statistics)): out[level] = values.transpose(0, 1)
+            for level, values in zip(group, stack(features, statistics)): out[level] = values.transpose(0, 1).unflatten(2, maps[level].shape[2:])
         return out
 
     def mask_logits(self,

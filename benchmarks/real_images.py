@@ -1,0 +1,58 @@
+"""MTMNet on real images, beside what the public code scores on the very same episodes.
+
+    python benchmarks/real_images.py --out out/real            run what is missing (about an hour on two cores), then print the table
+    python benchmarks/real_images.py --out out/real --store    … and store it in benchmarks/real_images.json
+
+Needs the images, manifests and weights below CDFSS_SHARED (by default shared/ beside the repository), which are not part of the repository.
+"""
+import argparse
+import json
+from pathlib import Path
+
+from cdfss.core import CdfssError, set_threads, shared
+from cdfss.data.readers import open_manifest
+from cdfss.evaluate.benchmark import run_benchmark
+from cdfss.methods.base import build_method
+
+SETS = ("wbc", "isic2018", "chest_xray", "nuclei", "skin")
+# Public MTMNet code on these manifests: class mIoU, the mean of its own three seeds (5-shot: one seed); measured beforehand, see README
+PUBLIC = {("wbc", 1): 75.57, ("isic2018", 1): 52.07, ("chest_xray", 1): 72.09, ("nuclei", 1): 29.39, ("skin", 1): 67.23,
+          ("wbc", 5): 83.57, ("isic2018", 5): 51.56, ("chest_xray", 5): 79.27}
+BACKBONES = {"resnet50v2": ("measure/pretrained.py:resnet50v2", "weights/resnet50v2_stem_to_layer3.pth"),
+             "mobilenet_v2": ("mobilenet_v2", "weights/mobilenet_v2.pth"),
+             "squeezenet1_1": ("squeezenet1_1", "weights/squeezenet1_1.pth"),
+             "embedded": ("embedded", "embedded")}
+RUNS = [("resnet50v2", name, 1, (0, 1, 2)) for name in SETS] + [("resnet50v2", name, 5, (0,)) for name in ("wbc", "chest_xray", "isic2018")]
+RUNS += [(net, name, 1, (0,)) for net in ("mobilenet_v2", "squeezenet1_1", "embedded") for name in SETS]
+
+
+def run(out: Path, net: str, name: str, shots: int, seeds: tuple[int, ...], threads: int) -> dict:
+    "Run or continue one benchmark; a finished one is only read."
+    folder = out/f"{net}_{name}_{shots}shot"
+    if (folder/"summary.json").exists(): return json.loads((folder/"summary.json").read_text())
+    place, weights = BACKBONES[net]
+    at = lambda path: f"{shared(*path.split(':')[0].split('/'))}" + "".join(f":{part}" for part in path.split(":")[1:]) if "/" in path else path
+    build = lambda seed: build_method("mtmnet", backbone=at(place), weights=at(weights), preset="reference", postprocess="off", seed=seed)
+    episodes = open_manifest(shared("data", "manifests", f"{name}_{shots}shot.jsonl"), shared("data", name))
+    return run_benchmark(build, episodes, folder, seeds=seeds, threads=threads, resume=folder.exists())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out/real"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--store", action="store_true")
+    arguments = parser.parse_args()
+    if shared("data", "manifests") is None: raise SystemExit(str(CdfssError("the real images are not here", where="CDFSS_SHARED")))
+    set_threads(arguments.threads)
+    rows = []
+    for net, name, shots, seeds in RUNS:
+        summary = run(arguments.out, net, name, shots, seeds, arguments.threads)
+        rows.append({"backbone": net, "set": name, "shots": shots, "seeds": len(seeds), "miou": round(summary["miou"], 2),
+                     "low": round(summary["miou_interval"][0], 2), "high": round(summary["miou_interval"][1], 2), "fb_iou": round(summary["fb_iou"], 2),
+                     "public_miou": PUBLIC.get((name, shots)) if net == "resnet50v2" else None})
+        print("{backbone:14s} {set:11s} {shots}-shot, {seeds} seed(s): class mIoU {miou:6.2f} [{low:6.2f}, {high:6.2f}]  FB-IoU {fb_iou:6.2f}  public code {public_miou}".format(**rows[-1]), flush=True)
+    if arguments.store: (Path(__file__).parent/"real_images.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__": main()
