@@ -7,9 +7,10 @@ __all__ = ['COUNT', 'PIXELS', 'PATH', 'method_options', 'compute_options', 'data
            'main', 'command', 'datasets', 'methods', 'benchmark', 'image_files', 'pair_masks', 'output_names',
            'segment_images', 'segment', 'few_episodes', 'demo_set', 'demo']
 
-# %% ../../nbs/82_app.cli.ipynb #4ff7d88c
+# %% ../../nbs/82_app.cli.ipynb #842eac48
 import csv
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -32,6 +33,7 @@ class Cli(click.Group):
     def main(self, args=None, **settings):
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         settings |= dict(prog_name="cdfss", standalone_mode=False)
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")   # before torch: threads that spin while they wait cripple a busy machine
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: click.echo(f"Note: {message}", err=True)
             try: status = super().main(args, **settings) or 0
