@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 CRF := pydensecrf2==1.1
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# on a busy machine, threads that spin while they wait make everything several times slower
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: help demo test lab notebooks readme lock clean
 help:  ## this list
