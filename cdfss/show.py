@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'SCORE_CMAP', 'as_picture', 'overlay', 'show_images', 'show_episode', 'show_prediction', 'show_scores',
-           'show_levels', 'show_histogram', 'show_losses', 'show_table', 'save_figure']
+           'show_levels', 'show_histogram', 'show_losses', 'show_table', 'text_table', 'save_figure']
 
 # %% ../nbs/02_show.ipynb #4719b812
 import math
@@ -252,24 +252,32 @@ def show_table(
     rows: Sequence[Mapping],               # One mapping a row
     columns: Sequence[str] | None = None,  # Which, in this order; default all, in the order of their first appearance
     digits: int = 2,                       # After the point, for floats
-):                                         # pandas Styler, or text without pandas
-    "Rows as a table."
-    columns = list(columns or dict.fromkeys(name for row in rows for name in row))
+):                                         # A pandas Styler
+    "Rows as a table in a notebook."
+    from pandas import DataFrame
+    from pandas.io.formats.style import Styler
+    names, *cells = _table_cells(rows, columns, digits)
+    return Styler(DataFrame(cells, columns=names), uuid_len=0).hide(axis="index")    # no random id: stored outputs stay the same
+
+
+def text_table(
+    rows: Sequence[Mapping],               # As for `show_table`
+    columns: Sequence[str] | None = None,  # 〃
+    digits: int = 2,                       # 〃
+) -> str:                                  # One line a row, below a line of names
+    "Rows as a table on a terminal, columns padded to equal width."
+    cells = _table_cells(rows, columns, digits)
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in cells)
+
+
+def _table_cells(rows, columns, digits) -> list[list[str]]:
+    "The names, then each row, as text."
+    names = list(columns or dict.fromkeys(name for row in rows for name in row))
     def cell(value):
         if value is None or (isinstance(value, float) and math.isnan(value)): return "–"
         return f"{value:.{digits}f}" if isinstance(value, (float, np.floating)) else str(value)
-    cells = [[cell(row.get(name)) for name in columns] for row in rows]
-    try:
-        from pandas import DataFrame
-        from pandas.io.formats.style import Styler
-        return Styler(DataFrame(cells, columns=columns), uuid_len=0).hide(axis="index")    # no random id: stored outputs stay the same
-    except ImportError: return _text_table(columns, cells)
-
-
-def _text_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    "Columns padded to equal width."
-    widths = [max(map(len, column)) for column in zip(columns, *cells)]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in [columns, *cells])
+    return [names, *([cell(row.get(name)) for name in names] for row in rows)]
 
 # %% ../nbs/02_show.ipynb #365699aa
 def save_figure(

@@ -149,10 +149,9 @@ def _builder(method, preset, backbone, weights, stages, postprocess, settings, d
 
 
 def _text_table(rows: list[dict]) -> str:
-    "Rows as text, columns padded; floats with one digit."
-    cells = [list(rows[0])] + [[f"{v:.1f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in cells)
+    "Rows as text, floats with one digit."
+    from cdfss.show import text_table
+    return text_table(rows, digits=1)
 
 
 def _echo_rows(rows: list[dict], most: int = 20):

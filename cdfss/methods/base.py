@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..core import CdfssError, pick_device, unknown_name
 from ..data.episodes import Support
 from ..model.affinity import dense_affinity, fuse_levels, join_shots
-from ..model.backbone import Backbone, _hash_tensors
+from ..model.backbone import Backbone, hash_tensors
 from ..model.backbone import backbone as backbone_by_name
 from ..model.decide import binarise, threshold
 from ..model.hierarchical_mask import downsample_masks
@@ -196,7 +196,7 @@ def as_backbone(
 ) -> Backbone:                  # Frozen, in evaluation mode
     "A backbone by name, or a module of one's own behind the same checks."
     if isinstance(backbone, Backbone): return backbone
-    if isinstance(backbone, nn.Module): return Backbone(backbone, type(backbone).__name__, None, _hash_tensors(backbone))
+    if isinstance(backbone, nn.Module): return Backbone(backbone, type(backbone).__name__, None, hash_tensors(backbone))
     return backbone_by_name(backbone)
 
 # %% ../../nbs/60_methods.base.ipynb #9a07908e
