@@ -1,4 +1,4 @@
-"""MTMNet on real images, beside what the public code scores on the very same episodes.
+"""MTMNet and the training-free comparison on real images, beside what the public code scores on the very same episodes.
 
     python benchmarks/real_images.py --out out/real            run what is missing (about an hour on two cores), then print the table
     python benchmarks/real_images.py --out out/real --store    … and store it in benchmarks/real_images.json
@@ -21,18 +21,28 @@ PUBLIC = {("wbc", 1): 75.57, ("isic2018", 1): 52.07, ("chest_xray", 1): 72.09, (
 BACKBONES = {"resnet50v2": ("measure/pretrained.py:resnet50v2", "weights/resnet50v2_stem_to_layer3.pth"),
              "mobilenet_v2": ("mobilenet_v2", "weights/mobilenet_v2.pth"),
              "squeezenet1_1": ("squeezenet1_1", "weights/squeezenet1_1.pth"),
-             "embedded": ("embedded", "embedded")}
-RUNS = [("resnet50v2", name, 1, (0, 1, 2)) for name in SETS] + [("resnet50v2", name, 5, (0,)) for name in ("wbc", "chest_xray", "isic2018")]
-RUNS += [(net, name, 1, (0,)) for net in ("mobilenet_v2", "squeezenet1_1", "embedded") for name in SETS]
+             "embedded": ("embedded", "embedded"),
+             "resnet18_random": ("resnet18", None)}
+RUNS = [("mtmnet", "resnet50v2", name, 1, (0, 1, 2)) for name in SETS]
+RUNS += [("mtmnet", "resnet50v2", name, 5, (0,)) for name in ("wbc", "chest_xray", "isic2018")]
+RUNS += [("mtmnet", net, name, 1, (0,)) for net in ("mobilenet_v2", "squeezenet1_1", "embedded", "resnet18_random") for name in SETS]
+RUNS += [("raw", net, name, 1, (0,)) for net in ("resnet50v2", "embedded", "resnet18_random") for name in SETS]
+SETTINGS = {"mtmnet": {"preset": "reference", "postprocess": "off"}, "raw": {}}
 
 
-def run(out: Path, net: str, name: str, shots: int, seeds: tuple[int, ...], threads: int) -> dict:
+def here(name: str | None) -> str | None:
+    "A name as it is; a path below the shared folder in full."
+    if name is None or "/" not in name: return name
+    path, *function = name.split(":")
+    return ":".join([str(shared(*path.split("/"))), *function])
+
+
+def run(out: Path, method: str, net: str, name: str, shots: int, seeds: tuple[int, ...], threads: int) -> dict:
     "Run or continue one benchmark; a finished one is only read."
-    folder = out/f"{net}_{name}_{shots}shot"
+    folder = out/f"{method}_{net}_{name}_{shots}shot"
     if (folder/"summary.json").exists(): return json.loads((folder/"summary.json").read_text())
     place, weights = BACKBONES[net]
-    at = lambda path: f"{shared(*path.split(':')[0].split('/'))}" + "".join(f":{part}" for part in path.split(":")[1:]) if "/" in path else path
-    build = lambda seed: build_method("mtmnet", backbone=at(place), weights=at(weights), preset="reference", postprocess="off", seed=seed)
+    build = lambda seed: build_method(method, backbone=here(place), weights=here(weights), seed=seed, **SETTINGS[method])
     episodes = open_manifest(shared("data", "manifests", f"{name}_{shots}shot.jsonl"), shared("data", name))
     return run_benchmark(build, episodes, folder, seeds=seeds, threads=threads, resume=folder.exists())
 
@@ -46,12 +56,14 @@ def main():
     if shared("data", "manifests") is None: raise SystemExit(str(CdfssError("the real images are not here", where="CDFSS_SHARED")))
     set_threads(arguments.threads)
     rows = []
-    for net, name, shots, seeds in RUNS:
-        summary = run(arguments.out, net, name, shots, seeds, arguments.threads)
-        rows.append({"backbone": net, "set": name, "shots": shots, "seeds": len(seeds), "miou": round(summary["miou"], 2),
-                     "low": round(summary["miou_interval"][0], 2), "high": round(summary["miou_interval"][1], 2), "fb_iou": round(summary["fb_iou"], 2),
-                     "public_miou": PUBLIC.get((name, shots)) if net == "resnet50v2" else None})
-        print("{backbone:14s} {set:11s} {shots}-shot, {seeds} seed(s): class mIoU {miou:6.2f} [{low:6.2f}, {high:6.2f}]  FB-IoU {fb_iou:6.2f}  public code {public_miou}".format(**rows[-1]), flush=True)
+    for method, net, name, shots, seeds in RUNS:
+        summary = run(arguments.out, method, net, name, shots, seeds, arguments.threads)
+        low, high = summary["miou_interval"]
+        public = PUBLIC.get((name, shots)) if (method, net) == ("mtmnet", "resnet50v2") else None
+        rows.append({"method": method, "backbone": net, "set": name, "shots": shots, "seeds": len(seeds), "miou": round(summary["miou"], 2),
+                     "low": round(low, 2), "high": round(high, 2), "fb_iou": round(summary["fb_iou"], 2), "public_miou": public})
+        print("{method:7s} {backbone:15s} {set:11s} {shots}-shot, {seeds} seed(s): class mIoU {miou:6.2f} [{low:6.2f}, {high:6.2f}]  "
+              "FB-IoU {fb_iou:6.2f}".format(**rows[-1]), flush=True)
     if arguments.store: (Path(__file__).parent/"real_images.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
