@@ -20,7 +20,7 @@ $(READY): requirements.lock setup.py settings.ini
 	@$(BIN)/pip install --quiet --requirement requirements.lock
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@$(BIN)/pip install --quiet --constraint requirements.lock "$(CRF)" 2>/dev/null \
-	  || echo "No CRF post-processing: $(CRF) could not be built (it needs a C++ compiler). Everything else works."
+	  || echo "No CRF post-processing: $(CRF) could not be built: it needs a C++ compiler and Python 3.11 or 3.12. Everything else works."
 	@touch $@
 
 demo: $(READY)  ## segment lesions, cells, lungs … from one labelled image each; pictures in out/demo/

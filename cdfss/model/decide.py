@@ -140,7 +140,7 @@ def crf_available() -> bool:
 def say_crf_skipped():
     "Tell, once a process, that post-processing is skipped and how to install what it needs."
     warnings.warn('pydensecrf is not installed, so CRF post-processing is skipped. Install it with: pip install "cdfss[crf]" '
-                  "(needs a C++ compiler)", stacklevel=3)
+                  "(needs a C++ compiler and Python 3.11 or 3.12)", stacklevel=3)
 
 
 def crf_refine(
