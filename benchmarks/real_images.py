@@ -15,7 +15,7 @@ from cdfss.evaluate.benchmark import run_benchmark
 from cdfss.methods.base import build_method
 
 SETS = ("wbc", "isic2018", "chest_xray", "nuclei", "skin")
-# Public MTMNet code on these manifests: class mIoU, the mean of its own three seeds (5-shot: one seed); measured beforehand, see README
+# Public MTMNet code on these manifests: class mIoU, the mean of its own three seeds (5-shot: one seed); taken beforehand, not measured by this script
 PUBLIC = {("wbc", 1): 75.57, ("isic2018", 1): 52.07, ("chest_xray", 1): 72.09, ("nuclei", 1): 29.39, ("skin", 1): 67.23,
           ("wbc", 5): 83.57, ("isic2018", 5): 51.56, ("chest_xray", 5): 79.27}
 BACKBONES = {"resnet50v2": ("measure/pretrained.py:resnet50v2", "weights/resnet50v2_stem_to_layer3.pth"),

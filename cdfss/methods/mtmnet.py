@@ -136,8 +136,9 @@ def crf_gains(self: MTMNet,
     "Segment a support image from its own views, without and with the CRF."
     reference = self.config.vote == "reference"
     source = self.first_support if reference else self.support
-    views = warp_views(source.images[shot:shot + 1], self.shears)
-    masks = warp_views(source.masks[shot:shot + 1, None], self.shears)[:, 0]
+    own = shot % source.shots                     # the first support may have had fewer shots than the current one
+    views = warp_views(source.images[own:own + 1], self.shears)
+    masks = warp_views(source.masks[own:own + 1, None], self.shears)[:, 0]
     query = self.head_features(pyramid(self.backbone, self.support.images[shot:shot + 1]), "image")
     levels = slice(min(3, len(query) - 1), None) if reference else slice(None)
     score = compare(query, self.head_features(pyramid(self.backbone, views), "call"), masks, tuple(self.support.images.shape[2:]), levels)
