@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'SCORE_CMAP', 'as_picture', 'overlay', 'show_images', 'show_episode', 'show_prediction', 'show_scores',
-           'show_levels', 'show_histogram', 'show_losses', 'show_table', 'text_table', 'save_figure']
+           'show_levels', 'show_film', 'show_histogram', 'show_losses', 'show_table', 'text_table', 'save_figure']
 
-# %% ../nbs/02_show.ipynb #4719b812
+# %% ../nbs/02_show.ipynb #9bc43ef2
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image
 
 from .core import CdfssError, atomic_path
 
-# %% ../nbs/02_show.ipynb #49c9a0a2
+# %% ../nbs/02_show.ipynb #2036dc72
 COLORS = dict(
     support="#E69F00",      # orange: masks that were given
     query="#56B4E9",        # sky blue: what is asked about
@@ -29,7 +29,7 @@ COLORS = dict(
 )
 SCORE_CMAP = "viridis"      # for score maps: lightness grows with the score, so it survives a grey print
 
-# %% ../nbs/02_show.ipynb #ee604c57
+# %% ../nbs/02_show.ipynb #35334842
 _MEAN = np.array([0.485, 0.456, 0.406])  # ImageNet's; `cdfss.data.episodes` has them too, but stands to the right of this module
 _STD = np.array([0.229, 0.224, 0.225])
 
@@ -56,7 +56,7 @@ def as_picture(
     if channels_first: pixels = pixels * _STD + _MEAN
     return np.clip(pixels.astype(float), 0, 1)
 
-# %% ../nbs/02_show.ipynb #02e07480
+# %% ../nbs/02_show.ipynb #5d207d94
 def _mask(mask, shape) -> np.ndarray:
     "A boolean `[H,W]` mask of the shape asked for."
     mask = _array(mask)
@@ -88,13 +88,13 @@ def overlay(
     picture[mask & ~_eroded(mask, round(min(mask.shape) / 100))] = paint
     return picture
 
-# %% ../nbs/02_show.ipynb #533db92c
+# %% ../nbs/02_show.ipynb #2fed0a7c
 def _grid(count: int, columns: int | None = None, size: float = 2.2, limit: int = 6):
     "A figure with room for `count` square panels, as (figure, list of axes); unused panels are blank."
     import matplotlib.pyplot as plt
     columns = columns or math.ceil(count / math.ceil(count / limit))     # rows of equal length rather than one orphan below
     rows = math.ceil(count / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * (size + 0.25)), dpi=80, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * (size + 0.25)), dpi=100, squeeze=False, layout="constrained")
     plt.close(figure)                     # the figure lives on as a value; pyplot need not show or keep it
     for ax in axes.flat: ax.axis("off")
     return figure, list(axes.flat)[:count]
@@ -122,7 +122,7 @@ def show_images(
         _panel(ax, overlay(images[i], masks[i], colors[i]) if has_mask else as_picture(images[i]), "" if titles is None else titles[i])
     return figure
 
-# %% ../nbs/02_show.ipynb #c17b4463
+# %% ../nbs/02_show.ipynb #ae4f6ffb
 def show_episode(
     episode,   # An `Episode`: its support, query image and the query's mask (`None` where it is not known)
 ):             # matplotlib Figure
@@ -138,7 +138,7 @@ def show_episode(
     if name := getattr(episode, "class_name", ""): figure.suptitle(name, fontsize=10)
     return figure
 
-# %% ../nbs/02_show.ipynb #b8515af6
+# %% ../nbs/02_show.ipynb #fab42c4f
 def show_prediction(
     episode,         # An `Episode`; with a mask of `None` the prediction is shown alone
     prediction,      # A `Prediction`: `mask [B,H,W]`, `score [B,H,W]`, `threshold [B]`
@@ -172,7 +172,7 @@ def _legend(figure, names):
     patches = [Patch(color=COLORS[name], label=name.replace("_", " ")) for name in names]
     figure.legend(handles=patches, loc="outside lower right", ncols=len(patches), fontsize=8, frameon=False)
 
-# %% ../nbs/02_show.ipynb #2842aa69
+# %% ../nbs/02_show.ipynb #4cc4a583
 def show_scores(
     scores,                               # `[B,H,W]`, or a sequence of `[H,W]` maps, also of different sizes
     titles: Sequence[str] | None = None,  # One a map
@@ -198,7 +198,7 @@ def _show_maps(maps, titles, image, shared_range):
     if shared_range: figure.colorbar(shown, ax=axes[first:], shrink=0.7).ax.tick_params(labelsize=7)
     return figure
 
-# %% ../nbs/02_show.ipynb #10f10a29
+# %% ../nbs/02_show.ipynb #8ab89d65
 def show_levels(
     maps: Sequence,                       # Maps `[h,w]`, each of its own resolution
     titles: Sequence[str] | None = None,  # One a map; its resolution is added
@@ -209,7 +209,29 @@ def show_levels(
     sizes = ["×".join(map(str, _array(m).shape)) for m in maps]
     return _show_maps(maps, sizes if titles is None else [f"{t}, {s}" for t, s in zip(titles, sizes)], image, shared_range)
 
-# %% ../nbs/02_show.ipynb #d0b6af88
+# %% ../nbs/02_show.ipynb #9a94b1a0
+def show_film(
+    frames: Mapping[int, Sequence],  # Step -> maps `[h,w]` with values in [0, 1], one a row
+    masks: Sequence | None = None,   # What they should become, `[h,w]` in [0, 1], one a row
+):                                   # matplotlib Figure
+    "How maps change from step to step: a row a map, a column a step."
+    if not frames: raise CdfssError("the film has no frame", where="show_film", remedy="Take a frame at a step that is reached, for example 0")
+    columns = {("before" if step == 0 else f"step {step}"): maps for step, maps in sorted(frames.items())}
+    if masks is not None: columns["mask"] = masks
+    rows = max(len(maps) for maps in columns.values())
+    if any(len(maps) != rows for maps in columns.values()):
+        counts = ", ".join(f"{name}: {len(maps)}" for name, maps in columns.items())
+        raise CdfssError(f"the columns have different numbers of maps ({counts})", where="show_film", remedy="Give every column one map a row")
+    figure, axes = _grid(rows * len(columns), len(columns), size=1.5)
+    for place, ax in enumerate(axes):
+        name, row = list(columns)[place % len(columns)], place // len(columns)
+        values = _array(columns[name][row]).astype(float)
+        title = [name] * (row == 0) + ["×".join(map(str, values.shape))] * (place % len(columns) == 0)
+        shown = _panel(ax, values, ", ".join(title), cmap=SCORE_CMAP, interpolation="nearest", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axes, shrink=0.5, pad=0.02).ax.tick_params(labelsize=7)
+    return figure
+
+# %% ../nbs/02_show.ipynb #d7188b8c
 def show_histogram(
     score,                           # Scores, any shape
     threshold: float | None = None,  # Drawn as a line; scores above it are foreground
@@ -217,7 +239,7 @@ def show_histogram(
 ):                                   # matplotlib Figure
     "The distribution of a score map, cut at the threshold."
     import matplotlib.pyplot as plt
-    figure = ax.figure if ax is not None else plt.figure(figsize=(4.2, 2.4), dpi=80, layout="constrained")
+    figure = ax.figure if ax is not None else plt.figure(figsize=(4.2, 2.4), dpi=100, layout="constrained")
     if ax is None: ax = figure.add_subplot(); plt.close(figure)
     values = _array(score).astype(float).ravel()
     _, edges, bars = ax.hist(values, bins=60, color="0.6")
@@ -229,14 +251,14 @@ def show_histogram(
     ax.set_xlabel("score", fontsize=8); ax.set_ylabel("pixels", fontsize=8); ax.tick_params(labelsize=7)
     return figure
 
-# %% ../nbs/02_show.ipynb #b4498d06
+# %% ../nbs/02_show.ipynb #9921d44d
 def show_losses(
     history: Mapping[str, Sequence[float]],  # Name of a loss -> its values, one a step; `"total"` is drawn in black
     ax=None,                                 # An axes to draw into; default a new figure
 ):                                           # matplotlib Figure
     "How the losses fell."
     import matplotlib.pyplot as plt
-    figure = ax.figure if ax is not None else plt.figure(figsize=(4.8, 2.8), dpi=80, layout="constrained")
+    figure = ax.figure if ax is not None else plt.figure(figsize=(4.8, 2.8), dpi=100, layout="constrained")
     if ax is None: ax = figure.add_subplot(); plt.close(figure)
     ax.set_prop_cycle(color=list(COLORS.values()))
     for name, values in history.items():
@@ -247,7 +269,7 @@ def show_losses(
     if history: ax.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))     # beside the lines, never over them
     return figure
 
-# %% ../nbs/02_show.ipynb #db224e4f
+# %% ../nbs/02_show.ipynb #dd8ebb6f
 def show_table(
     rows: Sequence[Mapping],               # One mapping a row
     columns: Sequence[str] | None = None,  # Which, in this order; default all, in the order of their first appearance
@@ -279,7 +301,7 @@ def _table_cells(rows, columns, digits) -> list[list[str]]:
         return f"{value:.{digits}f}" if isinstance(value, (float, np.floating)) else str(value)
     return [names, *([cell(row.get(name)) for name in names] for row in rows)]
 
-# %% ../nbs/02_show.ipynb #365699aa
+# %% ../nbs/02_show.ipynb #bef2202c
 def save_figure(
     figure,            # A matplotlib Figure
     path: str | Path,  # ".png", ".pdf", ".svg", ".jpg"; its folder is made

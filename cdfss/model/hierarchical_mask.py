@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['downsample_masks', 'mask_targets', 'HeadStack', 'batch_norm', 'group_levels', 'PyramidHeads', 'mask_loss']
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #11a875d7
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #e52edb47
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..core import CdfssError, torch_rng
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #f0556238
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #7d2eb323
 def downsample_masks(
     masks: torch.Tensor,    # `n h w`, values in [0, 1]
     size: tuple[int, int],  # Height and width of the level
@@ -20,7 +20,7 @@ def downsample_masks(
     "Masks at a level's resolution: bilinear, `align_corners=False`, no antialiasing (MTMNet's public code)."
     return F.interpolate(masks[:, None].float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #b90431ff
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #291c1fcd
 def mask_targets(
     soft: torch.Tensor,      # Masks at a level's resolution, values in [0, 1]
     rule: str = "truncate",  # "truncate" (public code: only exactly 1 is foreground) or "round" (≥ 0.5 is)
@@ -30,7 +30,7 @@ def mask_targets(
     if rule == "round": return (soft >= 0.5).long()
     raise CdfssError(f"{rule!r} is not a rule for mask targets", where="mask_target", remedy="Use truncate or round")
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #86e7f8dd
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #080b8fb2
 class HeadStack(nn.Module):
     "Heads of equal shape on several levels, applied together: conv 1×1, batch norm, ReLU, conv 1×1, and a mask classifier."
     def __init__(self,
@@ -59,7 +59,7 @@ class HeadStack(nn.Module):
         "How many heads stand side by side."
         return self.conv_weight.shape[0]
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #d468fcd2
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #223c25eb
 def batch_norm(
     x: torch.Tensor,             # `l c n p`
     weight: torch.Tensor,        # `l c`, γ
@@ -79,7 +79,7 @@ def batch_norm(
     training = statistics == "call"
     return F.batch_norm(x.reshape(1, l*c, n*p), running_mean.view(-1), running_var.view(-1), weight, bias, training=training).view(l, c, n, p)
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #fbc4ed14
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #55d2344f
 from fastcore.basics import patch
 
 
@@ -102,7 +102,7 @@ def mask_logits(self: HeadStack,
     "Mask logits $u(x)$ of the hierarchical mask module."
     return (self.mask_weight @ head_features.flatten(2) + self.mask_bias[..., None]).unflatten(2, head_features.shape[2:])
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #44d50739
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #6f6ccdab
 def group_levels(
     shapes: list[tuple[int, int, int]],  # `(channels, height, width)` of every level, shallow to deep
 ) -> list[list[int]]:                    # Indices of levels that share a shape, in order of appearance
@@ -111,7 +111,7 @@ def group_levels(
     for level, shape in enumerate(shapes): groups.setdefault(tuple(shape), []).append(level)
     return list(groups.values())
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #c674f286
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #0fb374ae
 class PyramidHeads(nn.Module):
     "One head a level of a feature pyramid; levels of equal shape share a `HeadStack`."
     def __init__(self,
@@ -142,15 +142,16 @@ class PyramidHeads(nn.Module):
 
     def mask_logits(self,
         maps: list[torch.Tensor],  # `n c h w`, one a level
+        statistics: str = "call",  # See `batch_norm`; "image" leaves the running averages as they are
     ) -> list[torch.Tensor]:       # `n h w`, one a level: foreground minus background
         "What each level's mask classifier says, at its own resolution; its sign is the predicted mask."
         out = [None]*len(maps)
         for group, stack, features in zip(self.groups, self.stacks, self.gather(maps)):
-            background, foreground = stack.mask_logits(stack(features)).unbind(1)
+            background, foreground = stack.mask_logits(stack(features, statistics)).unbind(1)
             for level, values in zip(group, foreground - background): out[level] = values.view(-1, *maps[level].shape[2:])
         return out
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #92908393
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #2300f7ad
 def mask_loss(
     logits: torch.Tensor,   # `l 2 n p`
     targets: torch.Tensor,  # `n p`, class indices; the same for every level of a stack

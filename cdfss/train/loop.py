@@ -6,7 +6,7 @@
 __all__ = ['SPOILED', 'PRECISIONS', 'History', 'Run', 'Callback', 'check_losses', 'check_parameters', 'StopIfNotFinite', 'train',
            'add_terms', 'open_epoch', 'Progress', 'random_state', 'set_random_state', 'Checkpoint']
 
-# %% ../../nbs/50_train.loop.ipynb #51afe2e2
+# %% ../../nbs/50_train.loop.ipynb #c69c6292
 import contextlib
 import itertools
 import math
@@ -24,7 +24,7 @@ from torch import Tensor
 from ..core import CdfssError, atomic_path, unknown_name
 from ..show import show_losses
 
-# %% ../../nbs/50_train.loop.ipynb #6143bb9a
+# %% ../../nbs/50_train.loop.ipynb #b3e97328
 class History(Mapping):
     "Each loss term of each step, by name, and their `total`, as lists of floats. Reading waits for the device, writing does not."
     def __init__(self): self._values, self._waiting, self._steps = {}, [], 0
@@ -75,7 +75,7 @@ class History(Mapping):
         ends = (f"{name} {column[0]:.4g} → {column[-1]:.4g}" for name, column in self.state_dict().items())
         return f"History of {self.steps} steps" + "".join(f"\n  {line}" for line in ends)
 
-# %% ../../nbs/50_train.loop.ipynb #40be11bf
+# %% ../../nbs/50_train.loop.ipynb #babc21a6
 @dataclass
 class Run:
     "The state of one training run, as the callbacks see it."
@@ -83,6 +83,7 @@ class Run:
     epochs: int                                              # How many times the batches are gone through
     where: str                                               # What is being trained, for messages
     scheduler: object | None                                 # Stepped after every step, or None
+    model: object | None                                     # What is trained, for callbacks that look at it, or None
     scaler: torch.amp.GradScaler                             # Scales float16 gradients; does nothing in other precisions
     history: History = field(default_factory=History)        # What was noted so far
     epoch: int = 0                                           # The epoch under way, from 0
@@ -111,7 +112,7 @@ class Callback:
     def after_epoch(self, run: Run): "The batches are used up; `run.epoch` counts this epoch."
     def after_training(self, run: Run): "After everything, unless an error ended the run."
 
-# %% ../../nbs/50_train.loop.ipynb #872c8bff
+# %% ../../nbs/50_train.loop.ipynb #5798dd6f
 SPOILED = "The parameters are spoiled: build them anew, or go on from a checkpoint"
 
 
@@ -157,7 +158,7 @@ class StopIfNotFinite(Callback):
         check_losses(run, self.looked)
         check_parameters(run)
 
-# %% ../../nbs/50_train.loop.ipynb #6599a48c
+# %% ../../nbs/50_train.loop.ipynb #7fc652b3
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -170,11 +171,12 @@ def train(
     callbacks: Iterable[Callback] = (),                 # What else happens; see `Callback`
     precision: str = "float32",                         # "float32", or mixed: "bfloat16", "float16"
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,  # Stepped after every step (not every epoch)
-    where: str = "training",                            # What is being trained, for messages
+    model: object | None = None,                        # What is being trained, for callbacks that look at it
+    where: str = "training",                            # The same in words, for messages
 ) -> History:                                           # Each term of each step, and "total"
     "Minimise the sum of the terms that `step` returns. Draws no random numbers of its own."
     if precision not in PRECISIONS: raise unknown_name("precision", precision, PRECISIONS)
-    run = Run(optimizer, epochs, where, scheduler, scaler=None)
+    run = Run(optimizer, epochs, where, scheduler, model, scaler=None)
     run.scaler = torch.amp.GradScaler(run.device.type, enabled=precision == "float16" and run.device.type == "cuda")
     mixed = (contextlib.nullcontext() if precision == "float32" else torch.autocast(run.device.type, PRECISIONS[precision]))
     callbacks = (StopIfNotFinite(), *callbacks)
@@ -202,7 +204,7 @@ def train(
     tell("after_training")
     return run.history
 
-# %% ../../nbs/50_train.loop.ipynb #fffa53e8
+# %% ../../nbs/50_train.loop.ipynb #2b05611e
 def add_terms(
     terms: Mapping[str, Tensor],  # What a step returned
     where: str = "training",      # For the message
@@ -237,7 +239,7 @@ def open_epoch(
         raise CdfssError(f"epoch {run.epoch} brought no batch", where=run.where,
                          remedy="Give a list or a function from the epoch to its batches; a generator is used up after one epoch")
 
-# %% ../../nbs/50_train.loop.ipynb #ad302f08
+# %% ../../nbs/50_train.loop.ipynb #c262c6e8
 class Progress(Callback):
     "A progress bar, in notebooks with a live graph of the losses."
     def __init__(self, every: float = 1.0): # Seconds between two redrawings
@@ -281,7 +283,7 @@ class Progress(Callback):
         ends = [f"{run.history['total'][i]:.4g}" for i in (0, -1)] if run.history.steps else ["–", "–"]
         print(f"{run.where}: {run.history.steps} steps in {time.monotonic() - self.began:.1f} s, total {ends[0]} → {ends[1]}")
 
-# %% ../../nbs/50_train.loop.ipynb #e84ff339
+# %% ../../nbs/50_train.loop.ipynb #7d9bb8a7
 def random_state() -> dict:
     "The state of Python's, NumPy's and torch's global generators, in types that a weights-only file may hold."
     name, keys, *rest = np.random.get_state()
@@ -298,7 +300,7 @@ def set_random_state(
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state["cuda"])
 
-# %% ../../nbs/50_train.loop.ipynb #ab7e1d9c
+# %% ../../nbs/50_train.loop.ipynb #19846e2f
 class Checkpoint(Callback):
     "Save the whole state of a run every so many steps and at its end, and go on from there."
     def __init__(self,
