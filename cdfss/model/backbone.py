@@ -6,7 +6,7 @@
 __all__ = ['TORCHVISION', 'EMBEDDED_WEIGHTS', 'ResidualBlock', 'EmbeddedNet', 'backbones', 'hash_tensors', 'Backbone', 'backbone',
            'level_shapes']
 
-# %% ../../nbs/40_model.backbone.ipynb #8c2872f4
+# %% ../../nbs/40_model.backbone.ipynb #0f575724
 import hashlib
 import importlib.util
 import warnings
@@ -18,7 +18,7 @@ from torch import nn
 
 from ..core import CdfssError, derive_seed, file_sha256, unknown_name
 
-# %% ../../nbs/40_model.backbone.ipynb #fabbdc81
+# %% ../../nbs/40_model.backbone.ipynb #a2362265
 class ResidualBlock(nn.Module):
     "Two 3×3 convolutions with batch normalisation beside a skip connection; returns the sum before the ReLU."
     def __init__(self,
@@ -34,11 +34,12 @@ class ResidualBlock(nn.Module):
                            if changes_shape else nn.Identity())
 
     def forward(self,
-        x,  # [B,channels_in,H,W], after a ReLU
-    ):      # [B,channels_out,H/stride,W/stride], before the next ReLU
+        x: torch.Tensor,  # [B,channels_in,H,W], after a ReLU
+    ) -> torch.Tensor:    # [B,channels_out,H/stride,W/stride], before the next ReLU
+        "The block's sum."
         return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.downsample(x)
 
-# %% ../../nbs/40_model.backbone.ipynb #455857ac
+# %% ../../nbs/40_model.backbone.ipynb #aa1cfe08
 class EmbeddedNet(nn.Module):
     "The built-in network: three levels at stride 8 (layer2) and four at stride 16 (layer3)."
     WIDTHS = (24, 48, 80, 160)  # channels of the first convolution, of stride 4, 8 and 16
@@ -62,8 +63,9 @@ class EmbeddedNet(nn.Module):
             channels = width
 
     def forward(self,
-        images,  # [B,3,H,W], ImageNet-normalised
-    ):           # List of [B,C,h,w], shallow to deep
+        images: torch.Tensor,  # [B,3,H,W], ImageNet-normalised
+    ) -> list[torch.Tensor]:   # [B,C,h,w] each, shallow to deep
+        "The sums of every block of the stages kept."
         x, levels = self.stem(images), []
         for name in self.stage_names:
             for block in getattr(self, name):
@@ -72,7 +74,7 @@ class EmbeddedNet(nn.Module):
                 x = F.relu(total)
         return levels
 
-# %% ../../nbs/40_model.backbone.ipynb #c49b26a2
+# %% ../../nbs/40_model.backbone.ipynb #42b410c1
 def _resnet_stages(*depths):  # blocks in layer2, layer3, layer4
     return {f"layer{i}": tuple(f"layer{i}.{j}.add" for j in range(depth)) for i, depth in enumerate(depths, start=2)}
 
@@ -95,14 +97,15 @@ TORCHVISION = {  # name -> (one line, {stage: nodes})
 }
 
 
-def backbones() -> dict[str, str]:  # Name -> one line
+def backbones(
+) -> dict[str, str]:  # Name -> one line
     "The backbones that can be asked for by name."
     return {"embedded": "in the package, 7 levels: a small residual network trained on drawn images only",
             **{name: line for name, (line, _) in TORCHVISION.items()},
             "timm:NAME": "any timm model that offers features_only (an extra), its levels of stride 8 and more",
             "PATH.py:FUNCTION": "your own: FUNCTION(weights) returns a module whose output is a list of maps [B,C,h,w]"}
 
-# %% ../../nbs/40_model.backbone.ipynb #98a4dc7f
+# %% ../../nbs/40_model.backbone.ipynb #36df0c45
 def _pick_stages(name, known, stages):
     "The names of the stages to keep, shallow to deep."
     known = tuple(known)
@@ -117,7 +120,7 @@ def _pick_stages(name, known, stages):
     if unknown: raise CdfssError(f"{name} has no stage {', '.join(map(repr, unknown))}", where="stages", remedy=remedy)
     return tuple(s for s in known if s in stages)
 
-# %% ../../nbs/40_model.backbone.ipynb #2e22c45f
+# %% ../../nbs/40_model.backbone.ipynb #d093c924
 class _Nodes(nn.Module):
     "A torchvision network re-assembled to return the outputs of `nodes`; parameters keep their names."
     def __init__(self, net, nodes):
@@ -129,7 +132,7 @@ class _Nodes(nn.Module):
 
     def forward(self, images): return list(self.net(images).values())
 
-# %% ../../nbs/40_model.backbone.ipynb #180f0d94
+# %% ../../nbs/40_model.backbone.ipynb #7ebc8c62
 class _TransformerLevels(nn.Module):
     "torchvision's vision transformer as a pyramid: the patch tokens after each of `blocks`, for images of any size."
     def __init__(self, net, blocks):
@@ -158,7 +161,7 @@ class _TransformerLevels(nn.Module):
             if i in self.blocks: levels.append(x[:, 1:].transpose(1, 2).reshape(batch, -1, h, w))
         return levels
 
-# %% ../../nbs/40_model.backbone.ipynb #c1fd650b
+# %% ../../nbs/40_model.backbone.ipynb #3a5a36a5
 def _read_weights(path):
     "The tensors of a .pth or .safetensors file, by name."
     path = Path(path)
@@ -213,7 +216,7 @@ def hash_tensors(
     for name, tensor in sorted(net.state_dict().items()): digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
-# %% ../../nbs/40_model.backbone.ipynb #cb263a73
+# %% ../../nbs/40_model.backbone.ipynb #4ef20a8c
 def _imagenet_weights(name):
     "torchvision's default weights: (tensors, file in torch's cache)."
     import torchvision
@@ -225,7 +228,7 @@ def _imagenet_weights(name):
         raise CdfssError(found, where="weights", remedy=remedy) from None
     return state, Path(torch.hub.get_dir())/"checkpoints"/Path(entry.url).name
 
-# %% ../../nbs/40_model.backbone.ipynb #23774944
+# %% ../../nbs/40_model.backbone.ipynb #338ad98b
 class Backbone(nn.Module):
     "A frozen network that turns images into its list of feature maps, and remembers what it is."
     def __init__(self,
@@ -239,7 +242,9 @@ class Backbone(nn.Module):
         self.net = net.eval().requires_grad_(False)
         self.name, self.weights, self.weights_sha256, self.stages = name, weights, weights_sha256, stages
 
-    def train(self, mode: bool = True):
+    def train(self,
+        mode: bool = True,  # Not heeded
+    ) -> "Backbone":        # The same
         "Stays in evaluation mode: the statistics of a frozen network do not move."
         return super().train(False)
 
@@ -256,9 +261,11 @@ class Backbone(nn.Module):
             raise CdfssError(found, where=self.name, remedy="A backbone returns a list of maps [B,C,h,w], one entry a level")
         return levels
 
-    def extra_repr(self): return f"name={self.name!r}, weights={self.weights!r}, stages={self.stages}"
+    def extra_repr(self) -> str:
+        "What `print` says of it."
+        return f"name={self.name!r}, weights={self.weights!r}, stages={self.stages}"
 
-# %% ../../nbs/40_model.backbone.ipynb #9ec766e4
+# %% ../../nbs/40_model.backbone.ipynb #e30c707c
 def _build_embedded(stages):
     keep = _pick_stages("embedded", EmbeddedNet.STAGES, stages)
     net = EmbeddedNet(keep)
@@ -295,7 +302,7 @@ def _build_timm(name, stages, pretrained):
         raise CdfssError(found, where="weights", remedy="Without a network, give a weights file or none") from None
     return net, net, keep, ()
 
-# %% ../../nbs/40_model.backbone.ipynb #9d0eca2e
+# %% ../../nbs/40_model.backbone.ipynb #484fe6d0
 def _build_own(name, weights):
     file, _, function = name.rpartition(":")
     if not Path(file).is_file():
@@ -337,7 +344,7 @@ def _check_request(name, weights, stages):
     if weights not in (None, "imagenet", "embedded") and not Path(weights).is_file():
         raise CdfssError("there is no such weights file", where=weights, remedy="Give a file's path, imagenet, embedded or auto")
 
-# %% ../../nbs/40_model.backbone.ipynb #f99b3f4f
+# %% ../../nbs/40_model.backbone.ipynb #e051e13b
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1]/"weights"/"embedded.safetensors"
 
 
@@ -368,7 +375,7 @@ def backbone(
     _fit_weights(named, state, file, above)
     return Backbone(net, name, label, file_sha256(file), keep)
 
-# %% ../../nbs/40_model.backbone.ipynb #8fc0901b
+# %% ../../nbs/40_model.backbone.ipynb #242b28b4
 def level_shapes(
     backbone: nn.Module,                 # Returns a list of maps
     size: int | tuple[int, int] = 400,   # Of the image in pixels: a side, or (height, width)
