@@ -1,0 +1,140 @@
+"""Build the docs from the notebooks: python docs/build.py [--out FOLDER] [--open]. Works offline; a warning is an error."""
+import argparse
+import base64
+import io
+import os
+import shutil
+import sys
+import webbrowser
+from pathlib import Path
+
+from PIL import Image
+from sphinx.cmd.build import build_main
+
+from convert import PACKAGE, Linker, convert, read_page
+
+docs = Path(__file__).resolve().parent
+root = docs.parent
+THUMBNAIL = 480, 300    # pixels: a card is at most half as wide, and screens have up to two pixels for one
+# tutorials of the gallery in reading order; one that is not named here comes last
+TUTORIALS = {
+    "First steps": ["quickstart", "from_scratch", "own_images"],
+    "One data set each": ["deepglobe", "isic2018", "chest_xray", "fss1000", "wbc", "segpc2021"],
+    "Experiments": ["ablation", "on_a_gpu"],
+    "Add your own": ["add_a_method", "add_a_data_set"],
+}
+ROOMS = dict(basics="Basics", data="Data", model="Model", train="Training", methods="Methods", evaluate="Evaluation", app="Applications")
+
+
+def collect():
+    "All pages that are files of the repository."
+    nbs = root/"nbs"
+    files = {file: file.relative_to(nbs).as_posix() for file in sorted(nbs.rglob("*.ipynb")) if ".ipynb_checkpoints" not in file.parts}
+    files[nbs/"index.ipynb"] = "overview.ipynb"      # it is README.md
+    files |= {root/"CONTRIBUTING.md": "contributing.md", docs/"index.md": "index.md"}
+    return [read_page(file, name) for file, name in files.items()]
+
+
+def thumbnail(page, target):
+    "The notebook's first picture that is not much wider than a card, scaled and cropped to one; False if it has none."
+    data = [output.data[kind] for cell in page.notebook.cells for output in cell.get("outputs", [])
+            for kind in ("image/png", "image/jpeg") if kind in output.get("data", {})]
+    pictures = [Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA") for text in data]
+    if not pictures: return False
+    picture = next((p for p in pictures if 1 <= p.width/p.height <= 3), pictures[0])
+    white = Image.new("RGBA", picture.size, "white")
+    white.alpha_composite(picture)
+    white.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
+    card = Image.new("RGB", THUMBNAIL, "white")
+    card.paste(white.convert("RGB"), ((THUMBNAIL[0] - white.width)//2, (THUMBNAIL[1] - white.height)//2))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    card.quantize(128).save(target, optimize=True)
+    return True
+
+
+def gallery(pages, source):
+    "The tutorials' page: a card each, in groups. Also their names in this order."
+    tutorials = {Path(page.name).stem: page for page in pages if page.name.startswith("tutorials/")}
+    groups = {title: [name for name in names if name in tutorials] for title, names in TUTORIALS.items()}
+    groups["More"] = [name for name in tutorials if not any(name in names for names in TUTORIALS.values())]
+    text = ["# Tutorials", "", "> Each runs offline on images that come with the package, in under a minute on a laptop; each says how to do the same "
+            "on the real download.", ""]
+    for title, names in groups.items():
+        if names: text += [f"## {title}", "", "::::{container} cards"]
+        for name in names:
+            page, picture = tutorials[name], f"images/{name}.png"
+            if thumbnail(page, source/"tutorials"/picture): text += [f"- ![]({picture})"]
+            else: text += ["-"]
+            text += ["", f"  **[{page.title}]({name}.ipynb)**", "", f"  {page.blurb}", ""]
+        if names: text += ["::::", ""]
+    order = [name for names in groups.values() for name in names]
+    (source/"tutorials/index.md").write_text("\n".join([*text, *toctree("", order)]), encoding="utf-8")
+
+
+def api(pages, linker, source):
+    "The page that lists every public name of the package with its first sentence."
+    text = ["# API", "", "> Every public name of the package, module by module. The search box finds them, too.", ""]
+    for page in pages:
+        symbols = [symbol for group in page.symbols.values() for symbol in group if symbol.kind != "data"]
+        if not symbols: continue
+        text += [f"## {page.module}", "", f"{{py:mod}}`{page.title} <{page.module}>`: {linker.text(page.blurb, page)}", "",
+                 ":::{container} names", "", "| | |", "|---|---|"]
+        for symbol in symbols:
+            first = symbol.doc.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+            text.append(f"| {{py:obj}}`{symbol.name} <{symbol.full}>` | {linker.text(first, page, {symbol.name})} |")
+        text += ["", ":::", ""]
+    (source/"api.md").write_text("\n".join(text), encoding="utf-8")
+
+
+def toctree(caption, names):
+    "A part of the side bar."
+    return ["```{toctree}", ":hidden:", *([f":caption: {caption}"] if caption else []), *names, "```", ""]
+
+
+def sidebar(pages):
+    "Everything that the side bar lists, the modules' notebooks in the order of the way of the data."
+    rooms = {room: [] for room in ROOMS}
+    for page in pages:
+        if page.module: rooms[page.module.split(".")[1] if page.module.count(".") > 1 else "basics"].append(Path(page.name).stem)
+    names = {page.name for page in pages}
+    start = ["overview", *(name for name in ("course", "numbers") if f"{name}.ipynb" in names), "tutorials/index"]
+    lines = toctree("Start", start)
+    for room, notebooks in rooms.items(): lines += toctree(ROOMS[room], notebooks) if notebooks else []
+    return "\n".join(lines + toctree("Reference", ["api", "contributing"]))
+
+
+def stage(source):
+    "Write everything that Sphinx reads into the folder `source`."
+    pages = collect()
+    linker = Linker(pages, root)
+    gallery_page, api_page = (read_page(source/name, name) for name in ("tutorials/index.md", "api.md"))
+    linker.pages |= {docs/"tutorials.md": gallery_page.name, docs/"api.md": api_page.name}     # as docs/index.md calls them
+    gallery(pages, source)
+    api(pages, linker, source)
+    for page in pages:
+        text = convert(page, linker) if page.notebook else linker.text(page.file.read_text(encoding="utf-8"), page)
+        (source/page.name).write_text(text + "\n\n" + sidebar(pages) if page.name == "index.md" else text, encoding="utf-8")
+    for name, file in linker.files.items():
+        (source/name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, source/name)
+    return pages
+
+
+def build(out):
+    "Stage and build into `out`/html; the exit status of Sphinx."
+    for part in ("source", "html", "doctrees"): shutil.rmtree(out/part, ignore_errors=True)
+    (out/"source/tutorials").mkdir(parents=True)
+    stage(out/"source")
+    return build_main(["-q", "-W", "--keep-going", "-c", str(docs), "-d", str(out/"doctrees"), str(out/"source"), str(out/"html")])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=docs/"_build", help="where html/ is put")
+    parser.add_argument("--open", action="store_true", help="show it in a browser, if there is a screen")
+    options = parser.parse_args()
+    if status := build(options.out.resolve()): sys.exit(status)
+    start = options.out.resolve()/"html/index.html"
+    print(start)
+    has_screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if options.open and has_screen and not os.environ.get("CI"): webbrowser.open(start.as_uri())
