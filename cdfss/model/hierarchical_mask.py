@@ -76,8 +76,8 @@ def batch_norm(
     if statistics == "image":
         weight, bias = weight.repeat_interleave(n), bias.repeat_interleave(n)
         return F.batch_norm(x.reshape(1, l*c*n, p), None, None, weight, bias, training=True).view(l, c, n, p)
-    training = statistics == "call"
-    return F.batch_norm(x.reshape(1, l*c, n*p), running_mean.view(-1), running_var.view(-1), weight, bias, training=training).view(l, c, n, p)
+    averages = running_mean.view(-1), running_var.view(-1)
+    return F.batch_norm(x.reshape(1, l*c, n*p), *averages, weight, bias, training=statistics == "call").view(l, c, n, p)
 
 # %% ../../nbs/41_model.hierarchical_mask.ipynb #55d2344f
 from fastcore.basics import patch
@@ -137,7 +137,8 @@ class PyramidHeads(nn.Module):
         "Head features of every level, at the level's own resolution."
         out = [None]*sum(len(group) for group in self.groups)
         for group, stack, features in zip(self.groups, self.stacks, self.gather(maps)):
-            for level, values in zip(group, stack(features, statistics)): out[level] = values.transpose(0, 1).unflatten(2, maps[level].shape[2:])
+            for level, values in zip(group, stack(features, statistics)):
+                out[level] = values.transpose(0, 1).unflatten(2, maps[level].shape[2:])
         return out
 
     def mask_logits(self,
