@@ -124,7 +124,7 @@ def multi_task_loss(
     support: torch.Tensor | None,        # Head output for `s`; needed when the mask term counts
     masks: LevelMasks,                   # Masks at this level's size
     views: int,                          # Number of views `A`
-    weights: LossWeights = LossWeights(),
+    weights: LossWeights = LossWeights(),  # What each term counts
     temperature: float = 0.5,            # τ of the dense contrast
     margin: float = 1.0,                 # of the triplet term
     triplet_axis: str = "space",         # See `triplet_loss`
@@ -138,7 +138,8 @@ def multi_task_loss(
     if weights.contrast:
         for name, pair in zip(names, pairs): terms[f"contrast_{name}"] = weights.contrast*info_nce(*pair, temperature).mean(1)
     if weights.mask:
-        if support is None: raise CdfssError("the mask term counts but no features of the supports as they are were given", where="multi_task_loss")
+        if support is None:
+            raise CdfssError("the mask term counts but no features of the supports as they are were given", where="multi_task_loss")
         terms["mask_support"] = weights.mask*mask_loss(heads.mask_logits(support), masks.targets)
         terms["mask_augmented"] = weights.mask*mask_loss(heads.mask_logits(warped[1]), masks.augmented_targets)
     if weights.prototype: terms["prototype"] = weights.prototype*prototype_contrast(c, d, masks.augmented_soft, views)
