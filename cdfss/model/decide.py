@@ -131,7 +131,8 @@ def _densecrf():
     return densecrf
 
 
-def crf_available() -> bool:
+def crf_available(
+) -> bool:  # Whether pydensecrf can be imported
     "Whether post-processing with the CRF can run here."
     return _densecrf() is not None
 
