@@ -48,7 +48,7 @@ class Prediction:
 
     def to(self,
         device: str | torch.device,  # Where the tensors shall be
-    ) -> "Prediction":
+    ) -> "Prediction":               # With all its tensors there
         "The same prediction on `device`."
         return self._each(lambda values: values.to(device))
 
@@ -92,7 +92,8 @@ class Method:
         self.config = dataclasses.replace(self.PRESETS[self.preset], **config_overrides)
         self.device, self.seed = pick_device(device), int(seed)
 
-    def describe(self) -> dict:
+    def describe(self
+    ) -> dict:  # name, preset, config, seed
         "What one has to know to build this method again, in JSON's types."
         return json.loads(json.dumps(dict(name=self.name, preset=self.preset, config=dataclasses.asdict(self.config), seed=self.seed)))
 
@@ -130,7 +131,9 @@ class FewShotSegmenter(Method):
         self.backbone = as_backbone(backbone).to(self.device)
         self.support = None
 
-    def fit_source(self, source):
+    def fit_source(self,
+        source,  # Labelled images of a source domain
+    ):           # itself
         "Learn from a source domain. This method has none: nothing happens."
         return self
 
@@ -163,21 +166,38 @@ class FewShotSegmenter(Method):
         self.check_adapted("predict")
         return decide_masks(self.score(self.as_batch(images)), self.config.drop)
 
-    def fresh(self):
+    def fresh(self
+    ):  # As it was before `adapt`
         "An unadapted copy with the same configuration, sharing the backbone."
         return type(self)(self.backbone, preset=self.preset, device=self.device, seed=self.seed, **vars(self.config))
 
-    def fit(self, support: Support, queries: Tensor | None): "What is learned from a task, if anything; on the device, checked."
-    def remember(self, support: Support): "What is kept of the support images for comparison."
-    def score(self, images: Tensor) -> Tensor: raise NotImplementedError("score(images [B,3,H,W]) -> [B,H,W]")
+    def fit(self,
+        support: Support,         # The labelled images, checked, on the device
+        queries: Tensor | None,   # `[B,3,H,W]`, unlabelled, or none
+    ):
+        "A blank: learn from a task. Nothing is learned here."
 
-    def describe(self) -> dict:
+    def remember(self,
+        support: Support,  # The labelled images, checked, on the device
+    ):
+        "A blank: keep what is needed of the support images for comparison."
+
+    def score(self,
+        images: Tensor,  # `[B,3,H,W]`, checked, on the device
+    ) -> Tensor:         # `[B,H,W]`
+        "A blank that must be filled in: the foreground scores of images."
+        raise NotImplementedError("score(images [B,3,H,W]) -> [B,H,W]")
+
+    def describe(self
+    ) -> dict:  # name, preset, config, seed, backbone, weights, their hash, stages
         "What one has to know to build this method again, in JSON's types."
         net = self.backbone
         stages = None if net.stages is None else list(net.stages)
         return {**super().describe(), "backbone": net.name, "weights": net.weights, "weights_sha256": net.weights_sha256, "stages": stages}
 
-    def check_adapted(self, asked: str = "predict"):
+    def check_adapted(self,
+        asked: str = "predict",  # What was called, for the message
+    ):
         "Raise unless there is a support."
         if self.support is None: raise CdfssError(f"{asked} was called before adapt", where=self.name, remedy="Call adapt(support) first")
 
@@ -217,7 +237,7 @@ class DomainAdaptiveSegmenter(Method):
 
     def predict(self,
         images: Tensor,  # `[B,3,H,W]` or `[3,H,W]`, ImageNet-normalised
-    ) -> Prediction:
+    ) -> Prediction:     # At the images' own size
         "Segment images."
         raise NotImplementedError(f"{self.name}: predict")
 
@@ -254,17 +274,30 @@ class PyramidSegmenter(FewShotSegmenter):
     Config = LevelsConfig
 
     def remember(self, support):
+        "Keep what `know` makes of each level of the support."
         maps = self.backbone(support.images)
         self.used = pick_levels(maps, self.config.levels)
         self.known = [self.know(maps[i], downsample_masks(support.masks, maps[i].shape[-2:])) for i in self.used]
 
     def score(self, images):
+        "The mean of what `compare` says at each level."
         maps = self.backbone(images)
         scores = [self.compare(maps[i], known) for i, known in zip(self.used, self.known)]
         return fuse_levels(scores, tuple(images.shape[-2:]), coarse=tuple(maps[0].shape[-2:]))
 
-    def know(self, features: Tensor, masks: Tensor): raise NotImplementedError("know(features [K,C,h,w], masks [K,h,w]) -> known")
-    def compare(self, features: Tensor, known) -> Tensor: raise NotImplementedError("compare(features [B,C,h,w], known) -> [B,h,w]")
+    def know(self,
+        features: Tensor,  # `[K,C,h,w]`: the support's at one level
+        masks: Tensor,     # `[K,h,w]`: its masks at that level's size
+    ):                     # Whatever `compare` needs
+        "A blank that must be filled in: what is kept of a level of the support."
+        raise NotImplementedError("know(features [K,C,h,w], masks [K,h,w]) -> known")
+
+    def compare(self,
+        features: Tensor,  # `[B,C,h,w]`: the images' at that level
+        known,             # What `know` gave
+    ) -> Tensor:           # `[B,h,w]`
+        "A blank that must be filled in: the foreground scores at one level."
+        raise NotImplementedError("compare(features [B,C,h,w], known) -> [B,h,w]")
 
 # %% ../../nbs/60_methods.base.ipynb #0a89e609
 class MaskedPrototype(PyramidSegmenter):
@@ -272,11 +305,13 @@ class MaskedPrototype(PyramidSegmenter):
     name, PRESETS = "prototype", {"default": LevelsConfig()}
 
     def know(self, features, masks):
+        "The mean directions of foreground and background."
         unit = directions(features)
         means = [torch.einsum("kchw,khw->c", unit, weights)/weights.sum().clamp(min=1e-8) for weights in (masks, 1 - masks)]
         return F.normalize(torch.stack(means), dim=1)
 
     def compare(self, features, known):
+        "Nearer to the foreground's than to the background's?"
         foreground, background = torch.einsum("bchw,pc->pbhw", directions(features), known)
         return .5 + (foreground - background)/4
 
@@ -292,10 +327,12 @@ class RawComparison(PyramidSegmenter):
     name, Config, PRESETS = "raw", RawConfig, {"default": RawConfig()}
 
     def know(self, features, masks):
+        "The mean feature, every pixel's direction from it, and its label."
         mean = features.mean(dim=(0, 2, 3), keepdim=True)
         return mean, *join_shots(directions(features, mean), masks)
 
     def compare(self, features, known):
+        "The labels of the pixels that a query pixel resembles."
         mean, support, labels = known
         query = directions(features, mean).transpose(0, 1)                         # all pixels of all queries in one row
         return dense_affinity(query.flatten(1), support, labels, scale=1/self.config.temperature).view(query.shape[1:])
@@ -314,6 +351,7 @@ class LinearProbe(FewShotSegmenter):
     name, Config, PRESETS = "linear", LinearConfig, {"default": LinearConfig()}
 
     def fit(self, support, queries):
+        "Fit one weight a channel and a bias to the support's masks."
         maps = self.backbone(support.images)
         self.used = pick_levels(maps, self.config.levels)
         self.means = [maps[i].mean(dim=(0, 2, 3), keepdim=True) for i in self.used]
@@ -330,16 +368,23 @@ class LinearProbe(FewShotSegmenter):
         optimizer = torch.optim.Adam([*self.weights, self.bias], lr=self.config.learning_rate)
         self.history = train(step, optimizer, range(self.config.steps), where="linear probe")
 
-    def chosen(self, maps):
+    def chosen(self,
+        maps: list[Tensor],  # The whole pyramid, `[B,C,h,w]` a level
+    ) -> list[Tensor]:       # `[B,C,h,w]` each
         "The levels that take part, as centred unit features."
         return [directions(maps[i], mean) for i, mean in zip(self.used, self.means)]
 
-    def logits(self, levels, coarse, size):
-        "`[B,h,w]`: each level weighted, all enlarged and added."
+    def logits(self,
+        levels: list[Tensor],     # As `chosen` gives them
+        coarse: tuple[int, int],  # Where the levels are added
+        size: tuple[int, int],    # Of the result
+    ) -> Tensor:                  # `[B,*size]`
+        "Each level weighted, all enlarged and added."
         weighted = [F.conv2d(level, weights)[:, 0] for level, weights in zip(levels, self.weights)]
         return self.bias + len(levels)*fuse_levels(weighted, size, coarse)
 
     def score(self, images):
+        "The probability of foreground."
         maps = self.backbone(images)
         return self.logits(self.chosen(maps), tuple(maps[0].shape[-2:]), tuple(images.shape[-2:])).sigmoid()
 
@@ -352,7 +397,8 @@ METHODS = {
 }
 
 
-def methods() -> dict[str, str]:  # Name -> what it does
+def methods(
+) -> dict[str, str]:  # Name -> what it does
     "All methods by name, with one line each."
     return {name: line for name, (_, line) in METHODS.items()}
 
