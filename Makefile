@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # on a busy machine, threads that spin while they wait make everything several times slower
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help demo test lab notebooks readme lock clean
+.PHONY: help demo test lab docs notebooks readme lock clean
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
 
@@ -27,14 +27,17 @@ demo: $(READY)  ## segment lesions, cells, lungs … from one labelled image eac
 	@echo "Adapting to six drawn sample sets with the embedded network; nothing is downloaded"
 	@$(BIN)/cdfss demo --out out/demo
 
-test: $(READY)  ## everything CI checks: notebooks, modules and README in sync, all notebooks run, pytest
+test: $(READY)  ## everything CI checks: notebooks, modules and README in sync, all notebooks run, docs built, pytest
 	@echo "1/2 Running every notebook's tests"
 	@OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
-	@echo "2/2 Sync of notebooks and modules, command line, properties"
+	@echo "2/2 Sync of notebooks and modules, command line, properties, docs"
 	@$(BIN)/python -m pytest -q tests
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs
+
+docs: $(READY)  ## build the docs from the notebooks, offline, and open them in a browser
+	@$(BIN)/python docs/build.py --open
 
 notebooks: $(READY)  ## run all notebooks and store their outputs
 	@for f in $(NOTEBOOKS); do echo "$$f"; $(BIN)/jupyter execute --inplace "$$f" || exit 1; done

@@ -8,7 +8,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 from sphinx.cmd.build import build_main
 
 from convert import PACKAGE, Linker, convert, read_page
@@ -36,17 +36,22 @@ def collect():
 
 
 def thumbnail(page, target):
-    "The notebook's first picture that is not much wider than a card, scaled and cropped to one; False if it has none."
+    "The first stored picture that shows images rather than curves and fills a card, scaled to one; False if there is no picture."
     data = [output.data[kind] for cell in page.notebook.cells for output in cell.get("outputs", [])
             for kind in ("image/png", "image/jpeg") if kind in output.get("data", {})]
-    pictures = [Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA") for text in data]
+    pictures = []
+    for text in data:
+        picture = Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        white.alpha_composite(picture)
+        ink = ImageOps.invert(white.convert("L"))       # how far each pixel is from white
+        picture = white.convert("RGB").crop(ink.getbbox())
+        share = 1 - ink.crop(ink.getbbox()).histogram()[0]/(picture.width*picture.height)
+        wide = picture.width/picture.height
+        pictures.append((share > 0.6, 1.3 < wide < 3.5, picture))
     if not pictures: return False
-    picture = next((p for p in pictures if 1 <= p.width/p.height <= 3), pictures[0])
-    white = Image.new("RGBA", picture.size, "white")
-    white.alpha_composite(picture)
-    white.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
-    card = Image.new("RGB", THUMBNAIL, "white")
-    card.paste(white.convert("RGB"), ((THUMBNAIL[0] - white.width)//2, (THUMBNAIL[1] - white.height)//2))
+    best = max(pictures, key=lambda p: p[:2])       # of equal ones the first
+    card = ImageOps.pad(best[2], THUMBNAIL, Image.Resampling.LANCZOS, color="white")
     target.parent.mkdir(parents=True, exist_ok=True)
     card.quantize(128).save(target, optimize=True)
     return True
@@ -57,8 +62,7 @@ def gallery(pages, source):
     tutorials = {Path(page.name).stem: page for page in pages if page.name.startswith("tutorials/")}
     groups = {title: [name for name in names if name in tutorials] for title, names in TUTORIALS.items()}
     groups["More"] = [name for name in tutorials if not any(name in names for names in TUTORIALS.values())]
-    text = ["# Tutorials", "", "> Each runs offline on images that come with the package, in under a minute on a laptop; each says how to do the same "
-            "on the real download.", ""]
+    text = ["# Tutorials", "", "> Each runs offline on images that come with the package, and says how to do the same with the real ones.", ""]
     for title, names in groups.items():
         if names: text += [f"## {title}", "", "::::{container} cards"]
         for name in names:
@@ -77,10 +81,10 @@ def api(pages, linker, source):
     for page in pages:
         symbols = [symbol for group in page.symbols.values() for symbol in group if symbol.kind != "data"]
         if not symbols: continue
-        text += [f"## {page.module}", "", f"{{py:mod}}`{page.title} <{page.module}>`: {linker.text(page.blurb, page)}", "",
+        text += [f"## {page.module}", "", f"[{page.title}]({page.name}): {linker.text(page.blurb, page)}", "",
                  ":::{container} names", "", "| | |", "|---|---|"]
         for symbol in symbols:
-            first = symbol.doc.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+            first = linker.doc(symbol).split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
             text.append(f"| {{py:obj}}`{symbol.name} <{symbol.full}>` | {linker.text(first, page, {symbol.name})} |")
         text += ["", ":::", ""]
     (source/"api.md").write_text("\n".join(text), encoding="utf-8")
@@ -97,7 +101,7 @@ def sidebar(pages):
     for page in pages:
         if page.module: rooms[page.module.split(".")[1] if page.module.count(".") > 1 else "basics"].append(Path(page.name).stem)
     names = {page.name for page in pages}
-    start = ["overview", *(name for name in ("course", "numbers") if f"{name}.ipynb" in names), "tutorials/index"]
+    start = ["Overview <overview>", *(name for name in ("course", "numbers") if f"{name}.ipynb" in names), "tutorials/index"]
     lines = toctree("Start", start)
     for room, notebooks in rooms.items(): lines += toctree(ROOMS[room], notebooks) if notebooks else []
     return "\n".join(lines + toctree("Reference", ["api", "contributing"]))

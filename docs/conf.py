@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.util.logging import getLogger
 
 docs = Path(__file__).resolve().parent
 sys.path.insert(0, str(docs))
@@ -20,6 +21,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 4
 myst_update_mathjax = False
 nb_execution_mode = "off"              # outputs are shown as they are stored
+nb_merge_streams = True
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
 nb_ipywidgets_js = {}                  # myst-nb would load them from the network
@@ -30,8 +32,10 @@ html_title = project
 # ziamath brings STIX Two Math along (SIL Open Font License): without a font for formulas, brackets do not grow
 html_static_path = [str(docs/"_static"), str(Path(find_spec("ziamath").origin).parent/"fonts/STIXTwoMath-Regular.ttf")]
 html_css_files = ["cdfss.css"]
+html_favicon = str(docs/"_static/favicon.svg")
 html_theme_options = {"top_of_page_buttons": []}
 html_show_sourcelink = html_copy_source = False
+html_show_search_summary = False       # would have to fetch pages, which browsers refuse where the docs are opened as files
 pygments_style, pygments_dark_style = "friendly", "github-dark"
 add_module_names = False
 toc_object_entries_show_parents = "hide"
@@ -41,7 +45,8 @@ copybutton_exclude = ".linenos, .gp, .go"
 def formula(display):
     "How Sphinx writes an inline formula or a block of one."
     def visit(translator, node):
-        translator.body.append(f'<span class="formula {display}">{mathml(node.astext(), display)}</span>')
+        try: translator.body.append(f'<span class="formula {display}">{mathml(node.astext(), display)}</span>')
+        except ValueError as error: getLogger(__name__).warning(str(error), location=node)
         raise nodes.SkipNode
     return visit, None
 

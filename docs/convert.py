@@ -28,6 +28,7 @@ class Symbol:
     bases: tuple = ()                          # of a class
     collects: bool = False                     # a dataclass adds its fields to those of its bases
     option: str = ""                           # of a method: classmethod or staticmethod
+    value: str = ""                            # of a constant
 
     @property
     def full(self): return f"{self.module}.{self.name}"
@@ -72,8 +73,8 @@ def read_page(file, name):
 
 def find_symbols(source, module):
     "The public symbols of a cell, each class before its methods."
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT]
+    comments = {token.start[0]: (token.string.lstrip("# "), token.line.lstrip()[0] == "#") for token in tokens}    # text, alone in its line?
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef):
             patched = any(ast.unparse(decorator).split("(")[0] == "patch" for decorator in node.decorator_list)
@@ -89,17 +90,18 @@ def find_symbols(source, module):
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names = [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
-            found = [Symbol(module, name, "data", comment_at(comments, node)) for name in names]
+            value = ast.unparse(node.value) if node.value and len(names) == 1 else ""
+            found = [Symbol(module, name, "data", comment_at(comments, node), value=value) for name in names]
         else: found = []
         yield from (symbol for symbol in found if not re.search(r"(^|\.)_", symbol.name))
 
 
 def comment_at(comments, node):
     "The comment beside a parameter or field, else the lines of comment right above it."
-    if node.end_lineno in comments: return comments[node.end_lineno]
+    if node.end_lineno in comments: return comments[node.end_lineno][0]
     first = last = node.lineno
-    while first - 1 in comments: first -= 1
-    return " ".join(comments[line] for line in range(first, last))
+    while comments.get(first - 1, ("", False))[1]: first -= 1
+    return " ".join(comments[line][0] for line in range(first, last))
 
 
 def function(node, comments, module, owner=None):
@@ -123,7 +125,7 @@ def function(node, comments, module, owner=None):
         star = "*" if arg is args.vararg else "**" if arg is args.kwarg else ""
         comment = comment_at(comments, arg) if last_of_line[arg.lineno] is arg and arg.lineno != closing else ""
         rows.append((star + arg.arg, source(arg.annotation), ast.unparse(default) if default else "", comment))
-    returns = source(node.returns), comments.get(closing, "") if closing > node.lineno else ""
+    returns = source(node.returns), comments[closing][0] if node.lineno < closing in comments else ""
     return Symbol(module, f"{owner}.{node.name}" if owner else node.name, kind, ast.get_docstring(node) or "", rows, returns, option=option)
 
 
@@ -183,6 +185,12 @@ class Linker:
             return f"{picture}({self.target(match['target'], page)})"
         return TOKEN.sub(replace, text)
 
+    def doc(self, symbol):
+        "A docstring; a method without one has that of the method it overrides."
+        owner, _, method = symbol.full.rpartition(".")
+        family = [self.symbols.get(f"{cls.full}.{method}") for cls in self.family(owner)]
+        return next((other.doc for other in [symbol, *family] if other and other.doc), "")
+
     def document(self, symbol, page):
         "A symbol's signature, docstring and table of parameters, as a directive of Sphinx' Python domain."
         rows, family = symbol.rows, self.family(symbol.full)
@@ -190,18 +198,20 @@ class Linker:
         elif symbol.kind == "class": rows = next((cls.rows for cls in family if cls.rows), [])
         skip = {symbol.name, *(row[0].strip("*") for row in rows)}
         prose = lambda text: self.text(re.sub(r"<(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\<", text.strip()), page, skip)   # no HTML outside of code
-        has_signature = rows or symbol.kind in ("function", "method")
-        signature = ", ".join(name + (f"={default}" if default else "") for name, _, default, _ in rows)
-        lines = [f"::::{{py:{symbol.kind}}} {symbol.name}" + (f"({signature})" if has_signature else ""), f":module: {symbol.module}"]
-        lines += [f":{symbol.option}:"] if symbol.option else []
-        lines += ["", prose(symbol.doc)]
-        table = [(f"`{name}`", kind, default and f"`{default}`", prose(comment)) for name, kind, default, comment in rows if name != "*"]
-        table += [("returns", symbol.returns[0], "", prose(symbol.returns[1]))] if any(symbol.returns) else []
-        if any(kind or comment for _, kind, _, comment in table):
-            lines += ["", "| | type | default | |", "|---|---|---|---|"]
-            for name, kind, default, comment in table:
-                cells = name, kind and self.code(kind, page.module), default, comment
-                lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        table = [[f"`{name}`", kind, default, prose(comment)] for name, kind, default, comment in rows if name != "*"]
+        table += [["returns", symbol.returns[0], "", prose(symbol.returns[1])]] if any(symbol.returns) else []
+        has_table = any(comment for *_, comment in table)       # else types and all stand in the signature
+        typed = lambda name, kind: f"{name}: {kind}" if kind and not has_table else name
+        signature = ", ".join(typed(name, kind) + (f"={default}" if default else "") for name, kind, default, _ in rows)
+        head = f"{symbol.name}({signature})" if rows or symbol.kind in ("function", "method") else symbol.name
+        if symbol.returns[0] and not has_table and symbol.kind != "property": head += f" -> {symbol.returns[0]}"
+        lines = [f"::::{{py:{symbol.kind}}} {head}", f":module: {symbol.module}"]
+        lines += [f":{symbol.option}:"] if symbol.option else [f":value: {symbol.value}"] if 0 < len(symbol.value) < 60 else []
+        lines += ["", prose(self.doc(symbol))]
+        if has_table:
+            for row in table: row[1:3] = [part and self.code(part, page.module) for part in row[1:3]]
+            columns = [column for column in zip(["", "type", "default", ""], ["---"]*4, *table) if any(column[2:])]
+            lines += ["", *("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in zip(*columns))]
         return "\n".join([*lines, "::::"])
 
 
@@ -218,8 +228,10 @@ def convert(page, linker):
             cell.source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("#|")).strip()
             shown = {"remove-input"} if "echo" in words else {"hide-input"} if any(s.kind != "data" for s in symbols) else set()
             cell.metadata["tags"] = sorted(shown)
-            for output in cell.outputs:     # a widget needs a running kernel; its text and picture do not
-                for kind in [kind for kind in output.get("data", {}) if "widget" in kind]: del output["data"][kind]
+            for data in (output.data for output in cell.outputs if "data" in output):
+                for kind in [kind for kind in data if "widget" in kind]: del data[kind]     # needs a kernel; its text and picture do not
+                if "#T_" not in (table := data.get("text/html", "#T_")):        # pandas numbers cells; without a style nobody needs that
+                    data["text/html"] = re.sub(r' id="T_\w*"', "", table)
             cells += [new_markdown_cell(linker.document(symbol, page)) for symbol in symbols]
         cells.append(cell)
     if page.module:
