@@ -62,7 +62,8 @@ def gallery(pages, source):
     tutorials = {Path(page.name).stem: page for page in pages if page.name.startswith("tutorials/")}
     groups = {title: [name for name in names if name in tutorials] for title, names in TUTORIALS.items()}
     groups["More"] = [name for name in tutorials if not any(name in names for names in TUTORIALS.values())]
-    text = ["# Tutorials", "", "> Each runs offline on images that come with the package, and says how to do the same with the real ones.", ""]
+    text = ["# Tutorials", "",
+            "> Each runs offline on images that come with the package, and says how to do the same with the real ones.", ""]
     for title, names in groups.items():
         if names: text += [f"## {title}", "", "::::{container} cards"]
         for name in names:
@@ -77,7 +78,8 @@ def gallery(pages, source):
 
 def api(pages, linker, source):
     "The page that lists every public name of the package with its first sentence."
-    text = ["# API", "", "> Every public name of the package, module by module. The search box finds them, too.", ""]
+    text = ["# API", "", "> Every public name of the package, module by module. {ref}`genindex` has them by the alphabet, "
+            "with the constants, and the search box finds them all.", ""]
     for page in pages:
         symbols = [symbol for group in page.symbols.values() for symbol in group if symbol.kind != "data"]
         if not symbols: continue

@@ -1,4 +1,4 @@
-"""Sphinx' settings for what docs/build.py puts together. Everything a page needs is inside the docs: no font, script or picture comes from elsewhere."""
+"""Sphinx' settings for what docs/build.py puts together. No font, script or picture comes from outside of the docs."""
 import sys
 from configparser import ConfigParser
 from importlib.util import find_spec

@@ -74,7 +74,7 @@ def read_page(file, name):
 def find_symbols(source, module):
     "The public symbols of a cell, each class before its methods."
     tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT]
-    comments = {token.start[0]: (token.string.lstrip("# "), token.line.lstrip()[0] == "#") for token in tokens}    # text, alone in its line?
+    comments = {token.start[0]: (token.string.lstrip("# "), token.line.lstrip()[0] == "#") for token in tokens}    # is it alone there?
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef):
             patched = any(ast.unparse(decorator).split("(")[0] == "patch" for decorator in node.decorator_list)
@@ -139,7 +139,8 @@ class Linker:
         self.spellings = {}  # every way to write a symbol → the symbols that it may mean
         for full, symbol in self.symbols.items():
             parts = full.split(".")
-            for n in range(symbol.name.count(".") + 1, len(parts) + 1): self.spellings.setdefault(".".join(parts[-n:]), set()).add(full)
+            least = symbol.name.count(".") + 1 + (symbol.kind == "data")    # a constant needs its module: many share a name
+            for n in range(least, len(parts) + 1): self.spellings.setdefault(".".join(parts[-n:]), set()).add(full)
             self.spellings.setdefault(f"{PACKAGE}.{symbol.name}", set()).add(full)
 
     def resolve(self, name, module=""):
@@ -149,7 +150,8 @@ class Linker:
         found = self.spellings.get(name, ())
         if not found and "." in name:
             owner, method = name.rsplit(".", 1)
-            found = [f"{cls.full}.{method}" for cls in self.family(self.resolve(owner, module)) if f"{cls.full}.{method}" in self.symbols][:1]
+            family = (f"{cls.full}.{method}" for cls in self.family(self.resolve(owner, module)))
+            found = [full for full in family if full in self.symbols][:1]
         return next(iter(found)) if len(found) == 1 else None
 
     def family(self, full):
@@ -167,22 +169,26 @@ class Linker:
         return f"{{py:{'mod' if full in self.modules else 'obj'}}}`{code} <{full}>`" if full else f"`{code}`"
 
     def target(self, target, page):
-        "Where a link in a page's file leads in the docs: to a page, or to a copy of the file. What is not there is left for Sphinx to report."
-        if re.match(r"[a-z]+:|#", target): return target
+        "Where a link leads in the docs: to a page or a copy of a file. A folder is None; what is missing is left for Sphinx to report."
+        if re.match(r"[a-z]+:", target): return target
         path, _, anchor = target.partition("#")
+        anchor = "#" + re.sub(r"[^\w-]", "", anchor.lower()) if anchor else ""
         file = (page.file.parent/path).resolve()
+        if not path: return anchor
+        if file.is_dir(): return None
         if file in self.pages: name = self.pages[file]
         elif file.is_file(): self.files[name := f"files/{file.relative_to(self.root).as_posix()}"] = file
         else: return target
-        return "../"*page.name.count("/") + name + ("#" + re.sub(r"[^\w-]", "", anchor.lower()) if anchor else "")
+        return "../"*page.name.count("/") + name + anchor
 
     def text(self, text, page, skip=()):
         "Markdown with the links of `page`."
         def replace(match):
             if match["left"]: return match[0]
             if match["code"]: return self.code(match["code"], page.module, skip) if match["tick"] == "`" else match[0]
-            picture = re.sub(r"(!\[[^\[\]]*\])\(([^()\s]+)\)", lambda inner: f"{inner[1]}({self.target(inner[2], page)})", match["text"])
-            return f"{picture}({self.target(match['target'], page)})"
+            inner = re.sub(r"(!\[[^\[\]]*\]\()([^()\s]+)(?=\))", lambda inner: inner[1] + self.target(inner[2], page), match["text"])
+            target = self.target(match["target"], page)
+            return f"{inner}({target})" if target else inner[1:-1]
         return TOKEN.sub(replace, text)
 
     def doc(self, symbol):
@@ -197,7 +203,8 @@ class Linker:
         if symbol.collects: rows = list({row[0]: row for cls in reversed(family) for row in cls.rows}.values())
         elif symbol.kind == "class": rows = next((cls.rows for cls in family if cls.rows), [])
         skip = {symbol.name, *(row[0].strip("*") for row in rows)}
-        prose = lambda text: self.text(re.sub(r"<(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\<", text.strip()), page, skip)   # no HTML outside of code
+        no_html = lambda text: re.sub(r"<(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\<", text.strip())     # outside of code
+        prose = lambda text: self.text(no_html(text), page, skip)
         table = [[f"`{name}`", kind, default, prose(comment)] for name, kind, default, comment in rows if name != "*"]
         table += [["returns", symbol.returns[0], "", prose(symbol.returns[1])]] if any(symbol.returns) else []
         has_table = any(comment for *_, comment in table)       # else types and all stand in the signature

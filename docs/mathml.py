@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers show without a script. latex2mathml does the work; what browsers and it disagree about is settled here."""
+"""Formulas as MathML, which browsers show without a script. latex2mathml does the work; what it and browsers disagree about is here."""
 import html
 import re
 import unicodedata
