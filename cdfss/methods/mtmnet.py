@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'CHOICES', 'MTMNetConfig', 'MTMNet', 'compare']
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #d2ecb6cb
+# %% ../../nbs/61_methods.mtmnet.ipynb #4aef292c
 import dataclasses
 from dataclasses import dataclass
 
@@ -16,11 +16,12 @@ from torch import nn
 from ..core import CdfssError
 from .base import FewShotSegmenter, Prediction
 from ..model.affinity import dense_affinity, fuse_levels, join_shots
-from ..model.decide import CrfConfig, binarise, crf_available, crf_image, crf_refine, dynamic_vote, iou_rises, say_crf_skipped, threshold
+from ..model.decide import (CrfConfig, binarise, crf_available, crf_image, crf_refine, dynamic_vote, iou_rises,
+                                say_crf_skipped, threshold)
 from ..model.hierarchical_mask import downsample_masks
 from ..train.adapt import AdaptConfig, fit_heads, pyramid, warp_views
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #c399adcf
+# %% ../../nbs/61_methods.mtmnet.ipynb #687e728f
 @dataclass(frozen=True)
 class MTMNetConfig(AdaptConfig):
     "Everything that can be turned on MTMNet: `AdaptConfig`, how the fitted heads are compared, and what follows."
@@ -40,13 +41,13 @@ PRESETS = {
 CHOICES = {"bn_mode": ("batch", "running"), "postprocess": ("off", "always", "dynamic"), "crf_image": ("wrapped", "rgb"),
            "vote": ("reference", "clean"), "mask_target": ("truncate", "round"), "triplet_axis": ("space", "channel")}
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #13160164
+# %% ../../nbs/61_methods.mtmnet.ipynb #28b71e04
 class MTMNet(FewShotSegmenter):
     "Source-free few-shot segmentation with heads fitted on the support (MTMNet's public code)."
     name, Config, PRESETS = "mtmnet", MTMNetConfig, PRESETS
 
     def __init__(self,
-        backbone: str | nn.Module = "embedded",  # A name for `cdfss.model.backbone.backbone`, or a frozen module that returns a list of maps
+        backbone: str | nn.Module = "embedded",  # A name for `cdfss.model.backbone.backbone`, or a module that returns a list of maps
         *,
         preset: str | None = None,               # "reference" (also when none is named), "clean" or "abcdfss"
         device: str | torch.device = "auto",     # "auto", "cpu", "cuda", "cuda:N"
@@ -57,14 +58,16 @@ class MTMNet(FewShotSegmenter):
         super().__init__(backbone, preset=preset, device=device, seed=seed, **config_overrides)
         self.callbacks = callbacks
         for field, choices in CHOICES.items():
-            if getattr(self.config, field) not in choices:
-                raise CdfssError(f"{getattr(self.config, field)!r} is not a choice", where=field, remedy=f"Use {', '.join(choices[:-1])} or {choices[-1]}")
+            if (chosen := getattr(self.config, field)) not in choices:
+                raise CdfssError(f"{chosen!r} is not a choice", where=field, remedy=f"Use {', '.join(choices[:-1])} or {choices[-1]}")
 
     def fit(self, support, queries):
+        "Fit new heads to the task."
         self.heads, self.history, self.shears = fit_heads(self.backbone, support, queries, self.config, self.seed, self.callbacks)
         self.first_support = support
 
     def remember(self, support):
+        "Keep the head features of the support images."
         self.support_features = self.head_features(pyramid(self.backbone, support.images), "call")
         self.vote = None                          # on the CRF; taken when it is first asked for
 
@@ -76,7 +79,7 @@ class MTMNet(FewShotSegmenter):
         features = self.heads(maps, "running" if self.config.bn_mode == "running" else statistics)
         return [torch.nn.functional.normalize(f, dim=1) for f in features] if self.config.normalise_compare else features
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #203b16ea
+# %% ../../nbs/61_methods.mtmnet.ipynb #b9d6d131
 def compare(
     queries: list[torch.Tensor],    # `b w h w` head features of the queries, one a level
     supports: list[torch.Tensor],   # `k w h' w'` head features of the supports
@@ -92,7 +95,7 @@ def compare(
         maps.append(score.unflatten(1, query.shape[2:]))
     return fuse_levels(maps, size, coarse=tuple(queries[0].shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #f2bee28b
+# %% ../../nbs/61_methods.mtmnet.ipynb #c4420531
 @patch
 def score(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w`, on the method's device
@@ -101,7 +104,7 @@ def score(self: MTMNet,
     features = self.head_features(pyramid(self.backbone, images), "image")
     return compare(features, self.support_features, self.support.masks, tuple(images.shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #de21e946
+# %% ../../nbs/61_methods.mtmnet.ipynb #b7baae8f
 @patch
 def predict(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w` or `3 h w`, ImageNet-normalised, of any size
@@ -117,7 +120,8 @@ def predict(self: MTMNet,
 
 
 @patch
-def wants_crf(self: MTMNet) -> bool:
+def wants_crf(self: MTMNet
+) -> bool:  # True if the CRF is to be used
     "Whether predictions are refined by the CRF; the dynamic vote is taken once a support."
     if self.config.postprocess == "off": return False
     if not crf_available():
