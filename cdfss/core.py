@@ -22,9 +22,9 @@ import torch
 class CdfssError(ValueError):
     "Something that the person at the keyboard can mend: what was found, where, and what to do about it."
     def __init__(self,
-        found: str,                     # What was found, as a sentence without a full stop
-        where: str | Path | None = None, # The file, line or argument it was found in
-        remedy: str | None = None,      # What to do about it
+        found: str,                       # What was found, as a sentence without a full stop
+        where: str | Path | None = None,  # The file, line or argument it was found in
+        remedy: str | None = None,        # What to do about it
     ):
         self.found, self.where, self.remedy = found, where, remedy
         place = "" if where is None else f"{where}: "
@@ -51,12 +51,16 @@ def derive_seed(
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def numpy_rng(*parts: int | str) -> np.random.Generator:
+def numpy_rng(
+    *parts: int | str,       # What the randomness is for
+) -> np.random.Generator:    # Its own generator
     "A NumPy generator for one purpose; see `derive_seed`."
     return np.random.default_rng(derive_seed(*parts))
 
 
-def torch_rng(*parts: int | str) -> torch.Generator:
+def torch_rng(
+    *parts: int | str,       # What the randomness is for
+) -> torch.Generator:        # Its own generator, on the CPU
     "A CPU torch generator for one purpose; see `derive_seed`. Drawn on the CPU so that a GPU run sees the same numbers."
     return torch.Generator().manual_seed(derive_seed(*parts))
 
@@ -78,10 +82,12 @@ def pick_device(
     "The device to compute on. Raises `CdfssError` if the one named is not there."
     if str(name) == "auto": return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try: device = torch.device(name)
-    except RuntimeError: raise CdfssError(f"{str(name)!r} is not a device", where="device", remedy="Use auto, cpu, cuda or cuda:N") from None
+    except RuntimeError:
+        raise CdfssError(f"{str(name)!r} is not a device", where="device", remedy="Use auto, cpu, cuda or cuda:N") from None
     available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(device.type, 0)
     if (device.index or 0) >= available:
-        raise CdfssError(f"{str(name)!r} was asked for but {available} such device(s) are usable here", where="device", remedy="Use auto or cpu")
+        found = f"{str(name)!r} was asked for but {available} such device(s) are usable here"
+        raise CdfssError(found, where="device", remedy="Use auto or cpu")
     return device
 
 # %% ../nbs/00_core.ipynb #a1240d07
@@ -100,7 +106,7 @@ def set_threads(
 @contextlib.contextmanager
 def atomic_path(
     path: str | Path,  # Where the file shall be in the end; its folder is made
-):
+):                     # Gives the temporary `Path`, with the same ending
     "A temporary path beside `path`: renamed to it when the block succeeds, removed when it fails."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
