@@ -35,7 +35,7 @@ def overlap(
     prediction: torch.Tensor | np.ndarray,             # Predicted mask `h w`, boolean or in {0, 1}
     mask: torch.Tensor | np.ndarray,                   # True mask `h w`, boolean or in {0, 1}
     ignore: torch.Tensor | np.ndarray | None = None,   # `h w`: True where a pixel is left out of every count (PASCAL's 255)
-) -> Overlap:
+) -> Overlap:                                          # The four counts
     "Count what `prediction` and `mask` share."
     prediction, mask = torch.as_tensor(prediction), torch.as_tensor(mask)
     kept = torch.ones_like(mask, dtype=torch.bool) if ignore is None else ~torch.as_tensor(ignore).to(mask.device, torch.bool)
