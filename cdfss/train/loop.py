@@ -158,7 +158,7 @@ class StopIfNotFinite(Callback):
         check_losses(run, self.looked)
         check_parameters(run)
 
-# %% ../../nbs/50_train.loop.ipynb #7fc652b3
+# %% ../../nbs/50_train.loop.ipynb #badab797
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -177,6 +177,9 @@ def train(
     "Minimise the sum of the terms that `step` returns. Draws no random numbers of its own."
     if precision not in PRECISIONS: raise unknown_name("precision", precision, PRECISIONS)
     run = Run(optimizer, epochs, where, scheduler, model, scaler=None)
+    if torch.is_autocast_enabled(run.device.type):   # its cached 16-bit copies of the parameters would outlive their updates
+        raise CdfssError("training was started inside torch.autocast, which would go on computing with the first parameters", where=where,
+                         remedy="Leave that block, and ask for precision= where mixed precision is wanted")
     run.scaler = torch.amp.GradScaler(run.device.type, enabled=precision == "float16" and run.device.type == "cuda")
     mixed = (contextlib.nullcontext() if precision == "float32" else torch.autocast(run.device.type, PRECISIONS[precision]))
     callbacks = (StopIfNotFinite(), *callbacks)
