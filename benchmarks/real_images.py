@@ -9,20 +9,14 @@ import argparse
 import json
 from pathlib import Path
 
-from cdfss.core import CdfssError, set_threads, shared
-from cdfss.data.readers import open_manifest
-from cdfss.evaluate.benchmark import run_benchmark
+from common import BACKBONES, SETS, here, need_images, real_episodes, run_once
+
+from cdfss.core import set_threads
 from cdfss.methods.base import build_method
 
-SETS = ("wbc", "isic2018", "chest_xray", "nuclei", "skin")
 # Public MTMNet code on these manifests: class mIoU, the mean of its own three seeds (5-shot: one seed); taken beforehand, not measured by this script
 PUBLIC = {("wbc", 1): 75.57, ("isic2018", 1): 52.07, ("chest_xray", 1): 72.09, ("nuclei", 1): 29.39, ("skin", 1): 67.23,
           ("wbc", 5): 83.57, ("isic2018", 5): 51.56, ("chest_xray", 5): 79.27}
-BACKBONES = {"resnet50v2": ("measure/pretrained.py:resnet50v2", "weights/resnet50v2_stem_to_layer3.pth"),
-             "mobilenet_v2": ("mobilenet_v2", "weights/mobilenet_v2.pth"),
-             "squeezenet1_1": ("squeezenet1_1", "weights/squeezenet1_1.pth"),
-             "embedded": ("embedded", "embedded"),
-             "resnet18_random": ("resnet18", None)}
 RUNS = [("mtmnet", "resnet50v2", name, 1, (0, 1, 2)) for name in SETS]
 RUNS += [("mtmnet", "resnet50v2", name, 5, (0,)) for name in ("wbc", "chest_xray", "isic2018")]
 RUNS += [("mtmnet", net, name, 1, (0,)) for net in ("mobilenet_v2", "squeezenet1_1", "embedded", "resnet18_random") for name in SETS]
@@ -30,21 +24,11 @@ RUNS += [("raw", net, name, 1, (0,)) for net in ("resnet50v2", "embedded", "resn
 SETTINGS = {"mtmnet": {"preset": "reference", "postprocess": "off"}, "raw": {}}
 
 
-def here(name: str | None) -> str | None:
-    "A name as it is; a path below the shared folder in full."
-    if name is None or "/" not in name: return name
-    path, *function = name.split(":")
-    return ":".join([str(shared(*path.split("/"))), *function])
-
-
 def run(out: Path, method: str, net: str, name: str, shots: int, seeds: tuple[int, ...], threads: int) -> dict:
     "Run or continue one benchmark; a finished one is only read."
-    folder = out/f"{method}_{net}_{name}_{shots}shot"
-    if (folder/"summary.json").exists(): return json.loads((folder/"summary.json").read_text())
     place, weights = BACKBONES[net]
     build = lambda seed: build_method(method, backbone=here(place), weights=here(weights), seed=seed, **SETTINGS[method])
-    episodes = open_manifest(shared("data", "manifests", f"{name}_{shots}shot.jsonl"), shared("data", name))
-    return run_benchmark(build, episodes, folder, seeds=seeds, threads=threads, resume=folder.exists())
+    return run_once(out/f"{method}_{net}_{name}_{shots}shot", build, real_episodes(name, shots), seeds=seeds, threads=threads)
 
 
 def main():
@@ -53,7 +37,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--store", action="store_true")
     arguments = parser.parse_args()
-    if shared("data", "manifests") is None: raise SystemExit(str(CdfssError("the real images are not here", where="CDFSS_SHARED")))
+    need_images()
     set_threads(arguments.threads)
     rows = []
     for method, net, name, shots, seeds in RUNS:

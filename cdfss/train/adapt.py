@@ -137,7 +137,8 @@ def fit_heads(
         return totals
 
     optimizer = torch.optim.SGD(heads.parameters(), lr=config.learning_rate)
-    history = train(step, optimizer, range(config.steps), callbacks=callbacks, model=heads, where="fitting the heads")
+    history = train(step, optimizer, range(config.steps), epochs=min(config.steps, 1), callbacks=callbacks, model=heads,
+                    where="fitting the heads")
     return heads.requires_grad_(False), history, shears
 
 # %% ../../nbs/51_train.adapt.ipynb #a1cf1f1a
