@@ -16,17 +16,20 @@ import numpy as np
 SIZE = 256  # pixels a side, of every drawn picture
 
 
-def pixel_grid() -> tuple[np.ndarray, np.ndarray]:  # `x`, `y`, both [256 256], in (−1, 1)
+def pixel_grid(
+) -> tuple[np.ndarray, np.ndarray]:  # `x`, `y`, both [256 256], in (−1, 1)
     "Coordinates of the pixel centres: x to the right, y downwards."
     line = (np.arange(SIZE) + 0.5)/SIZE*2 - 1
     return np.meshgrid(line, line)
 
 
-def move(x: np.ndarray, y: np.ndarray,
-    centre=(0., 0.),                    # Where the object's own origin lies
-    angle: float = 0.,                  # How far it is turned, radians
-    scale=1.,                           # Its unit, one number or (along, across)
-) -> tuple[np.ndarray, np.ndarray]:     # The same pixels in the object's own coordinates
+def move(
+    x: np.ndarray,                   # Coordinates, `[h w]`, to the right
+    y: np.ndarray,                   # Coordinates, `[h w]`, downwards
+    centre=(0., 0.),                 # Where the object's own origin lies
+    angle: float = 0.,               # How far it is turned, radians
+    scale=1.,                        # Its unit, one number or (along, across)
+) -> tuple[np.ndarray, np.ndarray]:  # The same pixels in the object's own coordinates
     "The coordinates of an object that has been scaled, turned and put at `centre`."
     along, across = np.broadcast_to(scale, 2)
     x, y = x - centre[0], y - centre[1]
@@ -34,88 +37,104 @@ def move(x: np.ndarray, y: np.ndarray,
 
 # %% ../nbs/03_brushes.ipynb #4222e70f
 def window(
-    centre,             # (x, y)
-    reach: float,       # Half its side
-) -> tuple[slice, slice]:   # For `x[...]`, `y[...]`, `canvas[...]`; empty when it lies outside
+    centre,              # (x, y)
+    reach: float,        # Half its side
+) -> tuple[slice, slice]:  # For `x[...]`, `y[...]`, `canvas[...]`; empty when it lies outside
     "The pixels round a point, as (rows, columns)."
     low, high = ((np.asarray(centre)[::-1] + sign*reach + 1)/2*SIZE for sign in (-1, 1))
     return tuple(slice(max(int(a), 0), max(int(b) + 1, 0)) for a, b in zip(low, high))
 
 # %% ../nbs/03_brushes.ipynb #e9466cc3
-def standardise(values: np.ndarray) -> np.ndarray:
+def standardise(
+    values: np.ndarray,  # Any numbers
+) -> np.ndarray:         # The same, with mean 0 and standard deviation 1
     "Shift and scale to mean 0 and standard deviation 1."
     return (values - values.mean())/max(values.std(), 1e-9)
 
 
 @lru_cache(maxsize=64)
-def spline(cells: int) -> np.ndarray:   # [256, cells + 3]
+def spline(
+    cells: int,   # Cells over the picture
+) -> np.ndarray:  # `[256, cells + 3]`; rows sum to 1
     "Weights of a cubic B-spline: how much each of `cells + 3` numbers counts at each of 256 pixels. Rows sum to 1."
     at, knots = (np.arange(SIZE) + 0.5)/SIZE*cells, np.arange(cells + 3) - 1
     far = np.abs(at[:, None] - knots)
     return np.where(far < 1, (4 - 6*far**2 + 3*far**3)/6, np.clip(2 - far, 0, None)**3/6)
 
 
-def smooth_noise(rng: np.random.Generator,
-    cells,              # Cells over the picture, 1 to 256, one number or (down, across)
-) -> np.ndarray:        # [256 256], mean 0, standard deviation 1
+def smooth_noise(
+    rng: np.random.Generator,  # Draws
+    cells,                     # Cells over the picture, 1 to 256, one number or (down, across)
+) -> np.ndarray:               # [256 256], mean 0, standard deviation 1
     "Random numbers on a coarse grid, made smooth by cubic splines."
     down, across = (min(int(n), SIZE) for n in np.broadcast_to(cells, 2))
     coarse = rng.random((down + 3, across + 3)) - 0.5
     return standardise(spline(down) @ coarse @ spline(across).T)
 
 
-def texture(rng: np.random.Generator,
-    cells,                  # Of the coarsest layer
-    octaves: int = 4,       # Layers
-    gain: float = 0.6,      # Strength of each next layer
-) -> np.ndarray:            # [256 256], mean 0, standard deviation 1
+def texture(
+    rng: np.random.Generator,  # Draws
+    cells,                     # Of the coarsest layer, as in `smooth_noise`
+    octaves: int = 4,          # Layers
+    gain: float = 0.6,         # Strength of each next layer
+) -> np.ndarray:               # [256 256], mean 0, standard deviation 1
     "Noise at several scales, each twice as fine as the one before."
     return standardise(sum(gain**o*smooth_noise(rng, np.multiply(cells, 2**o)) for o in range(octaves)))
 
 # %% ../nbs/03_brushes.ipynb #8b44ca57
-def wobble(rng: np.random.Generator, x: np.ndarray, y: np.ndarray,
-    amount: float,          # How far points move, in half sides of the picture
-    cells=4,                # How fast the displacement changes
-    octaves: int = 2,       # More make it ragged
-) -> tuple[np.ndarray, np.ndarray]:
+def wobble(
+    rng: np.random.Generator,        # Draws
+    x: np.ndarray,                   # Coordinates, `[h w]`, to the right
+    y: np.ndarray,                   # Coordinates, `[h w]`, downwards
+    amount: float,                   # How far points move, in half sides of the picture
+    cells=4,                         # How fast the displacement changes
+    octaves: int = 2,                # More make it ragged
+) -> tuple[np.ndarray, np.ndarray]:  # Bent `x` and `y`
     "Bend coordinates by smooth noise."
     return x + amount*texture(rng, cells, octaves), y + amount*texture(rng, cells, octaves)
 
 
-def ridges(rng: np.random.Generator,
-    cells,                  # As in `smooth_noise`
-    width: float = 0.3,     # Of a line, in standard deviations of the noise
-) -> np.ndarray:            # [256 256] in [0, 1], 1 on the lines
+def ridges(
+    rng: np.random.Generator,  # Draws
+    cells,                     # As in `smooth_noise`
+    width: float = 0.3,        # Of a line, in standard deviations of the noise
+) -> np.ndarray:               # [256 256] in [0, 1], 1 on the lines
     "A network of lines: where smooth noise crosses zero."
     return np.clip(1 - np.abs(smooth_noise(rng, cells))/width, 0, 1)
 
 
-def speckle(rng: np.random.Generator,
-    cells,                  # As in `smooth_noise`
-    share: float = 0.1,     # Of the picture that is speckled
-) -> np.ndarray:            # [256 256] in [0, 1]
+def speckle(
+    rng: np.random.Generator,  # Draws
+    cells,                     # As in `smooth_noise`
+    share: float = 0.1,        # Of the picture that is speckled
+) -> np.ndarray:               # [256 256] in [0, 1]
     "Scattered spots: where smooth noise is highest."
     noise = smooth_noise(rng, cells)
     return np.clip((noise - np.quantile(noise, 1 - share))*2, 0, 1)
 
 # %% ../nbs/03_brushes.ipynb #ade66401
-def ellipse(x: np.ndarray, y: np.ndarray,
-    centre=(0., 0.),
-    radii=(0.5, 0.5),           # Along and across
-    angle: float = 0.,          # How far it is turned, radians
-) -> np.ndarray:                # Signed distance (exact for a circle, else right near the outline only)
+def ellipse(
+    x: np.ndarray,      # Coordinates, `[h w]`, to the right
+    y: np.ndarray,      # Coordinates, `[h w]`, downwards
+    centre=(0., 0.),    # (x, y)
+    radii=(0.5, 0.5),   # Along and across
+    angle: float = 0.,  # How far it is turned, radians
+) -> np.ndarray:        # Signed distance (exact for a circle, else right near the outline only)
     "An ellipse."
     u, v = move(x, y, centre, angle, radii)
     return (np.hypot(u, v) - 1)*min(radii)
 
 
-def blob(rng: np.random.Generator, x: np.ndarray, y: np.ndarray,
-    centre=(0., 0.),
-    radius: float = 0.3,
-    roughness: float = 0.3,     # 0 = ellipse, 1 = splash
-    stretch: float = 1.,        # Length over width
-    harmonics: int = 8,         # The highest number of bulges, ≥ 2
-) -> np.ndarray:                # Signed distance, roughly
+def blob(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, `[h w]`, to the right
+    y: np.ndarray,             # Coordinates, `[h w]`, downwards
+    centre=(0., 0.),           # (x, y)
+    radius: float = 0.3,       # Of the circle that it is made from
+    roughness: float = 0.3,    # 0 = ellipse, 1 = splash
+    stretch: float = 1.,       # Length over width
+    harmonics: int = 8,        # The highest number of bulges, ≥ 2
+) -> np.ndarray:               # Signed distance, roughly
     "A round thing with an uneven outline, turned at random."
     u, v = move(x, y, centre, rng.uniform(0, np.pi), (stretch**0.5, stretch**-0.5))
     k = np.arange(2, harmonics + 1)
@@ -124,22 +143,26 @@ def blob(rng: np.random.Generator, x: np.ndarray, y: np.ndarray,
     return np.hypot(u, v) - radius*(1 + sum(a*np.cos(n*angle + p) for n, a, p in zip(k, size, phase)))
 
 
-def box(x: np.ndarray, y: np.ndarray,
-    centre=(0., 0.),
-    half=(0.5, 0.3),            # Half width and half height
-    angle: float = 0.,          # How far it is turned, radians
-    corner: float = 0.,         # Radius of its corners
-) -> np.ndarray:                # Signed distance
+def box(
+    x: np.ndarray,       # Coordinates, `[h w]`, to the right
+    y: np.ndarray,       # Coordinates, `[h w]`, downwards
+    centre=(0., 0.),     # (x, y)
+    half=(0.5, 0.3),     # Half width and half height
+    angle: float = 0.,   # How far it is turned, radians
+    corner: float = 0.,  # Radius of its corners
+) -> np.ndarray:         # Signed distance
     "A rectangle with rounded corners."
     u, v = move(x, y, centre, angle)
     a, b = np.abs(u) - half[0] + corner, np.abs(v) - half[1] + corner
     return np.hypot(np.maximum(a, 0), np.maximum(b, 0)) + np.minimum(np.maximum(a, b), 0) - corner
 
 # %% ../nbs/03_brushes.ipynb #2d851f4c
-def stroke(x: np.ndarray, y: np.ndarray,
-    points,                     # [n 2], the line's corners
-    width=0.02,                 # Half its thickness, one number or one a point (tapering)
-) -> np.ndarray:                # Signed distance
+def stroke(
+    x: np.ndarray,  # Coordinates, `[h w]`, to the right
+    y: np.ndarray,  # Coordinates, `[h w]`, downwards
+    points,         # [n 2], the line's corners
+    width=0.02,     # Half its thickness, one number or one a point (tapering)
+) -> np.ndarray:    # Signed distance
     "A line through `points`, with round ends."
     points, width = np.asarray(points, float), np.broadcast_to(width, len(points))
     far = np.full(x.shape, np.inf)
@@ -151,11 +174,12 @@ def stroke(x: np.ndarray, y: np.ndarray,
 
 
 def arc(
-    centre,
-    radii,                      # Of the ellipse it lies on
-    start: float, stop: float,  # Angles, radians, clockwise from the right
-    steps: int = 12,
-) -> np.ndarray:                # [steps 2], for `stroke`
+    centre,           # Of the ellipse, (x, y)
+    radii,            # Of the ellipse that it lies on
+    start: float,     # Angle where it begins, radians, clockwise from the right
+    stop: float,      # Angle where it ends
+    steps: int = 12,  # How many points
+) -> np.ndarray:      # [steps 2], for `stroke`
     "Points along a piece of an ellipse."
     t = np.linspace(start, stop, steps)
     return np.stack([centre[0] + radii[0]*np.cos(t), centre[1] + radii[1]*np.sin(t)], 1)
@@ -202,10 +226,11 @@ def stain(
     return canvas
 
 
-def tint(rng: np.random.Generator,
-    colour,                     # Three numbers in [0, 1]
-    spread: float = 0.05,       # Largest common change of the channels; each one changes by half as much on its own
-) -> np.ndarray:                # [3]
+def tint(
+    rng: np.random.Generator,  # Draws
+    colour,                    # Three numbers in [0, 1]
+    spread: float = 0.05,      # Largest common change of the channels; each one changes by half as much on its own
+) -> np.ndarray:               # [3]
     "A colour near `colour`."
     return np.clip(np.asarray(colour) + rng.uniform(-spread, spread) + rng.uniform(-spread, spread, 3)/2, 0, 1)
 
@@ -232,12 +257,13 @@ def dome(
     return ndimage.gaussian_filter(depth*np.sqrt(t*(2 - t)), smooth)
 
 # %% ../nbs/03_brushes.ipynb #7705d3a1
-def photograph(rng: np.random.Generator,
-    canvas: np.ndarray,         # [256 256 c]
-    blur: float = 0.6,          # Standard deviation, pixels
-    noise: float = 0.02,        # Standard deviation, white being 1
-    shade: float = 0.2,         # How uneven the light is at most
-) -> np.ndarray:                # uint8 [256 256 c]
+def photograph(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # [256 256 c]
+    blur: float = 0.6,         # Standard deviation, pixels
+    noise: float = 0.02,       # Standard deviation, white being 1
+    shade: float = 0.2,        # How uneven the light is at most
+) -> np.ndarray:               # uint8 [256 256 c]
     "What a camera makes of the canvas."
     from scipy import ndimage
     x, y = pixel_grid()
