@@ -7,7 +7,7 @@ __all__ = ['BENCHMARK', 'PUBLISHED', 'RunOrRows', 'PALETTE', 'Published', 'publi
            'mean_difference', 'difference', 'beside_published', 'frame', 'plot_classes', 'plot_episodes',
            'plot_thresholds', 'plot_pairs', 'plot_differences']
 
-# %% ../../nbs/71_evaluate.report.ipynb #b8a99c45
+# %% ../../nbs/71_evaluate.report.ipynb #815e67a3
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from ..core import CdfssError, unknown_name
 from .benchmark import read_rows
 from ..metrics import METRICS, bootstrap_draws, class_miou, fb_iou
 
-# %% ../../nbs/71_evaluate.report.ipynb #b73fad63
+# %% ../../nbs/71_evaluate.report.ipynb #4b5fb759
 @dataclass(frozen=True)
 class Published:
     "Scores from the literature, in percent, with what is needed to compare them."
@@ -78,7 +78,7 @@ PUBLISHED = (
     Published(shots=5, scores=_four(59.4, 71.3, 90.6, 80.8), **_MPA),
 )
 
-# %% ../../nbs/71_evaluate.report.ipynb #f021945d
+# %% ../../nbs/71_evaluate.report.ipynb #24f7eac4
 def published(
     shots: int = 1,                 # 1 or 5
     metric: str | None = "class",   # "class", "pooled", or None for both
@@ -91,7 +91,7 @@ def published(
              **{name: entry.scores.get(name) for name in (*BENCHMARK, "wbc", "segpc2021")}, "average": entry.average,
              "source": entry.source, "what differs": entry.note} for entry in kept]
 
-# %% ../../nbs/71_evaluate.report.ipynb #99f75425
+# %% ../../nbs/71_evaluate.report.ipynb #b21ba25c
 def read_summary(
     run: str | Path,   # The folder of a finished benchmark
 ) -> dict:
@@ -119,7 +119,7 @@ def compare(
                      "s an episode": (s["seconds_adapt"] + s["seconds_predict"]) / s["episodes"]})
     return rows
 
-# %% ../../nbs/71_evaluate.report.ipynb #9db9be69
+# %% ../../nbs/71_evaluate.report.ipynb #d6e16fb4
 RunOrRows = str | Path | Sequence[Mapping]  # the folder of a run, or its rows
 
 
@@ -165,7 +165,7 @@ def difference(
     "How much better the first run is than the second on the same episodes."
     return mean_difference([(first, second)], metric, draws)
 
-# %% ../../nbs/71_evaluate.report.ipynb #08a31ce0
+# %% ../../nbs/71_evaluate.report.ipynb #d34ce85b
 def beside_published(
     run: str | Path,         # Folder of a finished benchmark
     name: str | None = None, # What to call it; default: its folder's name
@@ -181,7 +181,7 @@ def beside_published(
                          "95 %": _interval(s[f"{key}_interval"]), "source": f"this run, {s['episodes']} episodes", "what differs": note})
     return sorted(rows, key=lambda row: (row["metric"], row["score"]))
 
-# %% ../../nbs/71_evaluate.report.ipynb #d710ba46
+# %% ../../nbs/71_evaluate.report.ipynb #cc7f0b83
 def frame(
     runs: Mapping[str, str | Path],  # Name -> folder
 ):                                   # pandas DataFrame
@@ -206,7 +206,7 @@ def _finish(ax, legend: bool, **labels):
     if legend: ax.legend(fontsize=7, title=None, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     elif ax.get_legend(): ax.get_legend().remove()
 
-# %% ../../nbs/71_evaluate.report.ipynb #04e3832b
+# %% ../../nbs/71_evaluate.report.ipynb #cc4f3b20
 def plot_classes(
     runs: Mapping[str, str | Path],  # Name -> folder, of one data set
 ):                                   # matplotlib Figure
@@ -262,7 +262,7 @@ def plot_pairs(
     _finish(ax, named, xlabel=f"{first[0]}, IoU (%)", ylabel=f"{second[0]}, IoU (%)", xlim=(0, 100), aspect="equal")
     return figure
 
-# %% ../../nbs/71_evaluate.report.ipynb #beb0c519
+# %% ../../nbs/71_evaluate.report.ipynb #8b4e9883
 def plot_differences(
     panels: Mapping[str, Mapping[str, Mapping]],  # Title -> name -> what `difference` returns; the first panel's names, top to bottom
 ):                                                # matplotlib Figure
@@ -285,5 +285,5 @@ def plot_differences(
         ax.set_xlabel("difference in points", fontsize=8)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)                  # the first name on top, room around the outer dots
     return figure
