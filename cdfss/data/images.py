@@ -65,7 +65,9 @@ def read_image(
 FOREGROUND = 128  # the field's mask rule: an 8-bit value of at least this is foreground
 
 
-def standard_rule(values: np.ndarray) -> np.ndarray:
+def standard_rule(
+    values: np.ndarray,  # A mask file's 8-bit values
+) -> np.ndarray:         # bool, of the same shape
     "The mask rule of all data sets that do not say otherwise: a value of 128 or more is foreground."
     return values >= FOREGROUND
 
@@ -90,12 +92,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGE_SIZE = 400                        # the benchmark's: PATNet and all that followed it
 
 
-def is_int(value) -> bool:
+def is_int(
+    value,  # Anything
+) -> bool:  # True for an `int` that is no `bool`
     "Whether a value is a whole number (True and False are none)."
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_size(value) -> bool:
+def is_size(
+    value,  # Anything
+) -> bool:  # True for a whole number from 1 to 16384
     "Whether a value is a side in pixels that a mask can be resized to."
     return is_int(value) and 1 <= value <= 16384
 
