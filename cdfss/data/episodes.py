@@ -55,7 +55,7 @@ class Support:
 
     def to(self,
         device: str | torch.device,  # Where the tensors shall be
-    ) -> "Support":
+    ) -> "Support":                  # With images and masks there
         "The same support with its tensors on `device`."
         return replace(self, images=self.images.to(device), masks=self.masks.to(device))
 
@@ -97,7 +97,7 @@ def from_files(cls: Support,
     threshold: int = FOREGROUND,       # A mask value of at least this is foreground, 1 … 255
     class_id: int = 0,                 # See `Support`
     episode: int = 0,                  # See `Support`
-) -> Support:
+) -> Support:                          # Checked, with K images and masks
     "A support from image files and mask files."
     images, masks = ([files] if isinstance(files, (str, Path)) else list(files) for files in (images, masks))
     if len(images) != len(masks):
@@ -152,7 +152,8 @@ class Manifest:
             if len(entry.support) != self.shots:
                 raise CdfssError(_wrong_shots(len(entry.support), self.shots), where=f"manifest, line {line}")
 
-    def numbered(self) -> Iterator[tuple[int, Entry]]:
+    def numbered(self
+    ) -> Iterator[tuple[int, Entry]]:  # (line, entry)
         "The entries with their line numbers in the file (the header is line 1)."
         return zip(self.lines or range(2, len(self.entries) + 2), self.entries)
 
@@ -168,7 +169,8 @@ def _wrong_shots(found: int, shots: int) -> str: return f"{found} support(s) whe
 
 # %% ../../nbs/10_data.episodes.ipynb #6883fd4d
 @patch
-def dumps(self: Manifest) -> str:
+def dumps(self: Manifest
+) -> str:  # JSON lines, each with a line feed
     "The manifest as text: the same manifest always gives the same text."
     header = dict(cdfss_manifest=1, dataset=self.dataset, shots=self.shots, seed=self.seed, image_size=self.image_size)
     if self.reader is not None: header["reader"] = self.reader
@@ -180,7 +182,7 @@ def dumps(self: Manifest) -> str:
 @patch
 def save(self: Manifest,
     path: str | Path,  # A file name, by custom `….jsonl`
-) -> Path:
+) -> Path:             # The same
     "Write the manifest as JSON lines; the file is whole or absent."
     with atomic_path(path) as partial: partial.write_bytes(self.dumps().encode())
     return Path(path)
@@ -277,7 +279,7 @@ def _complain(problems: list[tuple[int, str]], where):
 def load(cls: Manifest,
     path: str | Path,                # A manifest's file
     look: Callable | None = None,    # A further check: gets the manifest, returns its (line, problem) pairs, to be listed with the others
-) -> Manifest:
+) -> Manifest:                       # As it was saved
     "Read a manifest; broken lines are all named in one error. The files are looked at by `check`."
     manifest, problems = cls.parse(_read_text(path))
     if manifest and look: problems = sorted(problems + look(manifest))
@@ -355,7 +357,7 @@ def check(self: Manifest,
 @patch
 def files_sha256(self: Manifest,
     root: str | Path,  # The folder that the paths are relative to
-) -> str:
+) -> str:              # 64 hexadecimal digits
     "SHA-256 of the sorted list of the manifest's files with their hashes."
     names = sorted({name for entry in self.entries for pair in (entry.query, *entry.support) for name in pair})
     return hashlib.sha256("".join(f"{file_sha256(Path(root)/name)}  {name}\n" for name in names).encode()).hexdigest()
@@ -364,7 +366,7 @@ def files_sha256(self: Manifest,
 @patch
 def with_files_hash(self: Manifest,
     root: str | Path,  # The folder that the paths are relative to
-) -> Manifest:
+) -> Manifest:         # With `sha256` in its header
     "The same manifest with the hash of its files in the header."
     return replace(self, extra=self.extra | {"sha256": self.files_sha256(root)})
 
@@ -392,7 +394,7 @@ def sample_manifest(
     seed: int = 0,                 # Another seed, other episodes
     protocol: str = "public",      # "public" (PATNet and its successors) or "clean" (without replacement)
     image_size: int = IMAGE_SIZE,  # What images and masks are resized to
-) -> Manifest:
+) -> Manifest:                     # Of `episodes` entries
     "Draw episodes from a data set. A longer list starts with the shorter one of the same seed."
     if protocol not in PROTOCOLS: raise unknown_name("sampling protocol", protocol, PROTOCOLS)
     _check_count(shots, "shots leave nothing to learn from", "shots")
