@@ -49,7 +49,7 @@ class Reader:
 
     def pairs(self,
         class_id: int,     # Index into `class_names`
-    ) -> list[Pair]:
+    ) -> list[Pair]:       # (image, mask), at least one
         "The (image, mask) pairs of a class, sorted, relative to `root`."
         if not 0 <= class_id < len(self.class_names):
             raise CdfssError(f"there is no class {class_id}", where=self.title,
@@ -82,7 +82,7 @@ def _fill(template: str, **fields) -> str:
 @patch(cls_method=True)
 def expected(cls: Reader,
     **fields,   # `number`, `name` of one class; left out, placeholders are shown
-) -> str:
+) -> str:       # For messages and lists
     "In words, where images and masks are looked for."
     def place(layout):
         suffixes = layout.suffixes[0] if len(layout.suffixes) < 3 else "{" + ",".join(layout.suffixes) + "}"
@@ -177,7 +177,7 @@ _registered: dict[str, type[Reader]] = {}
 
 def register(
     reader: type[Reader],   # With a `name`
-) -> type[Reader]:
+) -> type[Reader]:          # The same
     "Class decorator: make a reader known by its name."
     _registered[reader.name] = reader
     return reader
@@ -185,14 +185,15 @@ def register(
 
 def reader_class(
     name: str,          # For example "wbc"
-) -> type[Reader]:
+) -> type[Reader]:      # The class; its module is imported now
     "The reader of that name."
     if name not in _registered and name not in MODULES: raise unknown_name("data set", name, {*MODULES, *_registered})
     if name not in _registered: importlib.import_module(MODULES[name])
     return _registered[name]
 
 
-def readers() -> dict[str, type[Reader]]:
+def readers(
+) -> dict[str, type[Reader]]:  # Name → class
     "All readers by name, in the table's order."
     return {name: reader_class(name) for name in [*MODULES, *_registered]}
 
@@ -201,7 +202,7 @@ def open_dataset(
     name: str,          # For example "wbc"
     root: str | Path,   # The data set's folder, or its parent
     **options,          # What the reader offers, for example `split="val"` of fss1000
-) -> Reader:
+) -> Reader:            # Ready to give pairs
     "A data set by its name."
     reader = reader_class(name)
     known = [option for option in inspect.signature(reader).parameters if option != "root"]
@@ -236,7 +237,8 @@ class FolderReader(Reader):
 
 # %% ../../nbs/11_data.readers.ipynb #19463207
 @patch
-def manifest_keys(self: Reader) -> dict:
+def manifest_keys(self: Reader
+) -> dict:  # `reader` and `reader_options`, or nothing
     "What a manifest's header must say besides the file names: nothing, if the mask rule is the standard one."
     if type(self).is_foreground is Reader.is_foreground and self.threshold == FOREGROUND: return {}
     return {"reader": self.name} | ({"reader_options": self.options} if self.options else {})
@@ -246,7 +248,7 @@ def open_manifest(
     path: str | Path,    # A manifest's file
     root: str | Path,    # The data set's folder, or its parent
     check: bool = True,  # Look at every file first
-) -> Episodes:
+) -> Episodes:           # By the manifest's mask rule
     "The episodes of a manifest. Every broken line and every problem with a file is listed in one error."
     place = {}
     def look(manifest):
