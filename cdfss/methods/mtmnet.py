@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'CHOICES', 'MTMNetConfig', 'MTMNet', 'compare']
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #4aef292c
+# %% ../../nbs/61_methods.mtmnet.ipynb #d2ecb6cb
 import dataclasses
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from ..model.decide import (CrfConfig, binarise, crf_available, crf_image, crf_r
 from ..model.hierarchical_mask import downsample_masks
 from ..train.adapt import AdaptConfig, fit_heads, pyramid, warp_views
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #687e728f
+# %% ../../nbs/61_methods.mtmnet.ipynb #c399adcf
 @dataclass(frozen=True)
 class MTMNetConfig(AdaptConfig):
     "Everything that can be turned on MTMNet: `AdaptConfig`, how the fitted heads are compared, and what follows."
@@ -41,7 +41,7 @@ PRESETS = {
 CHOICES = {"bn_mode": ("batch", "running"), "postprocess": ("off", "always", "dynamic"), "crf_image": ("wrapped", "rgb"),
            "vote": ("reference", "clean"), "mask_target": ("truncate", "round"), "triplet_axis": ("space", "channel")}
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #28b71e04
+# %% ../../nbs/61_methods.mtmnet.ipynb #13160164
 class MTMNet(FewShotSegmenter):
     "Source-free few-shot segmentation with heads fitted on the support (MTMNet's public code)."
     name, Config, PRESETS = "mtmnet", MTMNetConfig, PRESETS
@@ -79,7 +79,7 @@ class MTMNet(FewShotSegmenter):
         features = self.heads(maps, "running" if self.config.bn_mode == "running" else statistics)
         return [torch.nn.functional.normalize(f, dim=1) for f in features] if self.config.normalise_compare else features
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #b9d6d131
+# %% ../../nbs/61_methods.mtmnet.ipynb #203b16ea
 def compare(
     queries: list[torch.Tensor],    # `b w h w` head features of the queries, one a level
     supports: list[torch.Tensor],   # `k w h' w'` head features of the supports
@@ -95,7 +95,7 @@ def compare(
         maps.append(score.unflatten(1, query.shape[2:]))
     return fuse_levels(maps, size, coarse=tuple(queries[0].shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #c4420531
+# %% ../../nbs/61_methods.mtmnet.ipynb #f2bee28b
 @patch
 def score(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w`, on the method's device
@@ -104,7 +104,7 @@ def score(self: MTMNet,
     features = self.head_features(pyramid(self.backbone, images), "image")
     return compare(features, self.support_features, self.support.masks, tuple(images.shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #b7baae8f
+# %% ../../nbs/61_methods.mtmnet.ipynb #de21e946
 @patch
 def predict(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w` or `3 h w`, ImageNet-normalised, of any size
