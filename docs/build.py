@@ -32,7 +32,10 @@ def collect():
     files = {file: file.relative_to(nbs).as_posix() for file in sorted(nbs.rglob("*.ipynb")) if ".ipynb_checkpoints" not in file.parts}
     files[nbs/"index.ipynb"] = "overview.ipynb"      # it is README.md
     files |= {root/"CONTRIBUTING.md": "contributing.md", docs/"index.md": "index.md"}
-    return [read_page(file, name) for file, name in files.items()]
+    pages = [read_page(file, name) for file, name in files.items()]
+    overview = next(page for page in pages if page.name == "overview.ipynb").notebook.cells[0]
+    overview.source = overview.source.replace("# cdfss", "# Overview", 1)
+    return pages
 
 
 def thumbnail(page, target):
@@ -57,7 +60,7 @@ def thumbnail(page, target):
     return True
 
 
-def gallery(pages, source):
+def gallery(pages, linker, source):
     "The tutorials' page: a card each, in groups. Also their names in this order."
     tutorials = {Path(page.name).stem: page for page in pages if page.name.startswith("tutorials/")}
     groups = {title: [name for name in names if name in tutorials] for title, names in TUTORIALS.items()}
@@ -68,9 +71,9 @@ def gallery(pages, source):
         if names: text += [f"## {title}", "", "::::{container} cards"]
         for name in names:
             page, picture = tutorials[name], f"images/{name}.png"
-            if thumbnail(page, source/"tutorials"/picture): text += [f"- ![]({picture})"]
-            else: text += ["-"]
-            text += ["", f"  **[{page.title}]({name}.ipynb)**", "", f"  {page.blurb}", ""]
+            parts = [f"![]({picture})"] if thumbnail(page, source/"tutorials"/picture) else []
+            parts += [f"**[{page.title}]({name}.ipynb)**", linker.text(page.blurb, page)]
+            text += ["- " + "\n\n  ".join(parts), ""]
         if names: text += ["::::", ""]
     order = [name for names in groups.values() for name in names]
     (source/"tutorials/index.md").write_text("\n".join([*text, *toctree("", order)]), encoding="utf-8")
@@ -99,13 +102,14 @@ def toctree(caption, names):
 
 def sidebar(pages):
     "Everything that the side bar lists, the modules' notebooks in the order of the way of the data."
-    rooms = {room: [] for room in ROOMS}
+    rooms, start = {room: [] for room in ROOMS}, ["overview", "course", "numbers"]
     for page in pages:
-        if page.module: rooms[page.module.split(".")[1] if page.module.count(".") > 1 else "basics"].append(Path(page.name).stem)
+        name, parts = page.name.removesuffix(".ipynb"), page.module.split(".")
+        if page.module: rooms.setdefault(parts[1] if len(parts) > 2 else "basics", []).append(name)
+        elif page.notebook and "/" not in name and name not in start: start.append(name)
     names = {page.name for page in pages}
-    start = ["Overview <overview>", *(name for name in ("course", "numbers") if f"{name}.ipynb" in names), "tutorials/index"]
-    lines = toctree("Start", start)
-    for room, notebooks in rooms.items(): lines += toctree(ROOMS[room], notebooks) if notebooks else []
+    lines = toctree("Start", [*(name for name in start if f"{name}.ipynb" in names), "tutorials/index"])
+    for room, notebooks in rooms.items(): lines += toctree(ROOMS.get(room, room.title()), notebooks) if notebooks else []
     return "\n".join(lines + toctree("Reference", ["api", "contributing"]))
 
 
@@ -113,9 +117,8 @@ def stage(source):
     "Write everything that Sphinx reads into the folder `source`."
     pages = collect()
     linker = Linker(pages, root)
-    gallery_page, api_page = (read_page(source/name, name) for name in ("tutorials/index.md", "api.md"))
-    linker.pages |= {docs/"tutorials.md": gallery_page.name, docs/"api.md": api_page.name}     # as docs/index.md calls them
-    gallery(pages, source)
+    linker.pages |= {docs/"tutorials.md": "tutorials/index.md", docs/"api.md": "api.md"}     # pages that no file stands for
+    gallery(pages, linker, source)
     api(pages, linker, source)
     for page in pages:
         text = convert(page, linker) if page.notebook else linker.text(page.file.read_text(encoding="utf-8"), page)
@@ -123,7 +126,6 @@ def stage(source):
     for name, file in linker.files.items():
         (source/name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, source/name)
-    return pages
 
 
 def build(out):
