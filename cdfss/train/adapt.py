@@ -49,15 +49,16 @@ def warp_views(
     "Every image in every view."
     return torch.stack([warp(x, shear) for shear in shears], dim=1).flatten(0, 1)
 
-# %% ../../nbs/51_train.adapt.ipynb #87d32860
+# %% ../../nbs/51_train.adapt.ipynb #09fe2667
 @torch.no_grad()
 def pyramid(
     backbone: nn.Module,   # Returns a list of maps `n c h w`, shallow to deep
-    images: torch.Tensor,  # `n 3 h w`, ImageNet-normalised
+    images: torch.Tensor,  # `n 3 h w`, ImageNet-normalised, on any device
     at_once: int = 8,      # Images in one pass
-) -> list[torch.Tensor]:   # One map `n c h w` a level
+) -> list[torch.Tensor]:   # One map `n c h w` a level, on the backbone's device
     "The feature pyramid of any number of images."
-    parts = [backbone(chunk) for chunk in images.split(at_once)]
+    device = next((parameter.device for parameter in backbone.parameters()), images.device)
+    parts = [backbone(chunk.to(device)) for chunk in images.split(at_once)]
     return parts[0] if len(parts) == 1 else [torch.cat(level) for level in zip(*parts)]
 
 # %% ../../nbs/51_train.adapt.ipynb #d96b096a
