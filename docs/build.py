@@ -15,7 +15,7 @@ from convert import PACKAGE, Linker, convert, read_page
 
 docs = Path(__file__).resolve().parent
 root = docs.parent
-THUMBNAIL = 480, 300    # pixels: a card is at most half as wide, and screens have up to two pixels for one
+THUMBNAIL = 480, 240    # pixels: a card is about half as wide, and screens have up to two pixels for one
 # tutorials of the gallery in reading order; one that is not named here comes last
 TUTORIALS = {
     "First steps": ["quickstart", "from_scratch", "own_images"],
