@@ -142,7 +142,7 @@ def fit_heads(
                     where="fitting the heads")
     return heads.requires_grad_(False), history, shears
 
-# %% ../../nbs/51_train.adapt.ipynb #a1cf1f1a
+# %% ../../nbs/51_train.adapt.ipynb #561aade8
 class Film(Callback):
     "Frames of what the heads' mask classifiers say of some images while they are fitted, for `cdfss.show.show_film`."
     def __init__(self,
@@ -158,7 +158,8 @@ class Film(Callback):
     @torch.no_grad()
     def after_step(self, run):
         if run.history.steps in self.steps:
-            self.frames[run.history.steps] = [logits.sigmoid().cpu() for logits in run.model.mask_logits(self.maps, "image")]
+            maps = [level.to(run.device) for level in self.maps]           # they may have been made before the network was moved
+            self.frames[run.history.steps] = [logits.sigmoid().cpu() for logits in run.model.mask_logits(maps, "image")]
 
     def reel(self,
         image: int = 0,  # Which of the images
