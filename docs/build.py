@@ -117,7 +117,7 @@ def stage(source):
     "Write everything that Sphinx reads into the folder `source`."
     pages = collect()
     linker = Linker(pages, root)
-    linker.pages |= {docs/"tutorials.md": "tutorials/index.md", docs/"api.md": "api.md"}     # pages that no file stands for
+    linker.pages |= {docs/"tutorials.md": "tutorials/index.md", docs/"api.md": "api.md", root/"README.md": "overview.ipynb"}
     gallery(pages, linker, source)
     api(pages, linker, source)
     for page in pages:
