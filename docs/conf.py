@@ -17,7 +17,6 @@ project, author, release = (config["DEFAULT"][key] for key in ("lib_name", "auth
 copyright = config["DEFAULT"]["copyright"]
 
 extensions = ["myst_nb", "sphinx_copybutton"]
-exclude_patterns = ["files"]           # linked files of the repository, to be copied as they are
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 4
 myst_update_mathjax = False

@@ -177,7 +177,9 @@ class Linker:
         if not path: return anchor
         if file.is_dir(): return None
         if file in self.pages: name = self.pages[file]
-        elif file.is_file(): self.files[name := f"files/{file.relative_to(self.root).as_posix()}"] = file
+        elif file.is_file():
+            name = f"files/{file.relative_to(self.root).as_posix()}" + (".txt" if file.suffix in (".md", ".ipynb") else "")   # not a page
+            self.files[name] = file
         else: return target
         return "../"*page.name.count("/") + name + anchor
 

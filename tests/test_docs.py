@@ -180,9 +180,9 @@ def test_only_names_with_one_meaning_become_links():
     for same in ("`methods`", "`adapt`", "`PRESETS`", "`nobody`", "`cdfss`", "# `MTMNet`", "```\n`MTMNet`\n```", "[`MTMNet`](x:y)"):
         test_eq(text(same), same)
     test_eq(text("[here](41_model.hierarchical_mask.ipynb#How-it-fails)"), "[here](41_model.hierarchical_mask.ipynb#how-it-fails)")
-    test_eq(text("[file](../LICENSE)"), "[file](files/LICENSE)")
+    test_eq(text("[file](../LICENSE), [text](../CHANGELOG.md)"), "[file](files/LICENSE), [text](files/CHANGELOG.md.txt)")
     test_eq(text("[folder](../nbs), [below](#How-it-fails)"), "folder, [below](#how-it-fails)")
-    test_eq(linker.files, {"files/LICENSE": root/"LICENSE"})
+    test_eq(linker.files, {"files/LICENSE": root/"LICENSE", "files/CHANGELOG.md.txt": root/"CHANGELOG.md"})
 
 
 @pytest.fixture(scope="module")
