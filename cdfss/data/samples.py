@@ -43,7 +43,16 @@ def scatter(rng: np.random.Generator,
     return [(float(a), float(b)) for a, b in places]
 
 
-def red_cells(rng, canvas, x, y, clear: np.ndarray, colour, radius: float, count: int):
+def red_cells(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # Painted on
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    clear: np.ndarray,         # Signed distance of what they keep off
+    colour,                    # Of a cell where it is thick
+    radius: float,             # Of a cell
+    count: int,                # How many are wanted
+):
     "A crowd of red cells off the shape `clear`: discs that are paler in the middle."
     pallor = rng.uniform(0, 0.7)
     for centre in scatter(rng, count, 1.6*radius, clear, 0.85*radius):
@@ -61,8 +70,15 @@ LEUCOCYTES = {              # lobes of the nucleus (0: a kidney), its size over 
 }
 
 
-def nucleus(rng, x, y, centre, radius: float, lobes: int) -> np.ndarray:
-    "The nucleus of a white cell, as a signed distance: 0 lobes are a kidney, 1 is round."
+def nucleus(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    centre,                    # Of the nucleus, (x, y)
+    radius: float,             # Of the nucleus as a whole
+    lobes: int,                # 0 is a kidney, 1 round, more are joined by a thread
+) -> np.ndarray:               # Signed distance
+    "The nucleus of a white cell."
     turn = rng.uniform(0, 2*np.pi)
     if lobes <= 1:
         shape = blob(rng, x, y, centre, radius, 0.25, rng.uniform(1, 1.25))
@@ -74,8 +90,17 @@ def nucleus(rng, x, y, centre, radius: float, lobes: int) -> np.ndarray:
     return np.minimum.reduce([*parts, stroke(x, y, points, 0.06*radius)])
 
 
-def leucocyte(rng, canvas, x, y, kind: str, body: np.ndarray, centre, radius: float) -> np.ndarray:
-    "Stain one white cell whose outline is `body`; returns its nucleus."
+def leucocyte(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # Painted on
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    kind: str,                 # A name in `LEUCOCYTES`
+    body: np.ndarray,          # Signed distance of the cell
+    centre,                    # Of the cell, (x, y)
+    radius: float,             # Of the cell
+) -> np.ndarray:               # Signed distance of its nucleus
+    "Stain one white cell whose outline is `body`."
     lobes, share, cytoplasm, granules = LEUCOCYTES[kind]
     off = rng.uniform(-0.5, 0.5, 2)*(1 - share)*radius
     core = np.maximum(nucleus(rng, x, y, centre + off, share*radius, int(rng.choice(lobes))), body + 0.02)
@@ -87,9 +112,9 @@ def leucocyte(rng, canvas, x, y, kind: str, body: np.ndarray, centre, radius: fl
 
 # %% ../../nbs/12_data.samples.ipynb #6a2737ec
 def draw_wbc(
-    seed: int,
+    seed: int,      # 0 is what `data_samples/` holds
     dataset: int,   # 0: dataset 1, a rapid stain, yellowish; 1: dataset 2, the standard stain, cream
-    index: int,
+    index: int,     # Into the pictures of its group; decides what is drawn
 ) -> tuple[np.ndarray, np.ndarray]:  # Picture [256 256 3]; mask [256 256] of 0, 128 (cytoplasm), 255 (nucleus); uint8
     "One white cell in a blood smear."
     rng = numpy_rng("samples", "wbc", dataset, index, seed)
@@ -106,8 +131,16 @@ def draw_wbc(
     return photograph(rng, canvas, rng.uniform(0.5, 1.5), rng.uniform(0.006, 0.02), 0.25), mask
 
 # %% ../../nbs/12_data.samples.ipynb #8f16a6b7
-def plasma_cell(rng, canvas, x, y, centre, radius: float, colours) -> tuple[np.ndarray, np.ndarray]:
-    "Blue cytoplasm, a nucleus to one side, a pale spot beside it. Returns the distances of cell and nucleus."
+def plasma_cell(
+    rng: np.random.Generator,        # Draws
+    canvas: np.ndarray,              # Painted on
+    x: np.ndarray,                   # Coordinates, to the right
+    y: np.ndarray,                   # Coordinates, downwards
+    centre,                          # Of the cell, (x, y)
+    radius: float,                   # Of the cell
+    colours,                         # Of cytoplasm and nucleus
+) -> tuple[np.ndarray, np.ndarray]:  # Signed distances of cell and nucleus
+    "Blue cytoplasm, a nucleus to one side, a pale spot beside it."
     side = rng.uniform(0, 2*np.pi)
     toward = radius*np.array([np.cos(side), np.sin(side)])
     body = blob(rng, x, y, centre, radius, 0.25, rng.uniform(1.1, 1.5), 6)
@@ -118,7 +151,15 @@ def plasma_cell(rng, canvas, x, y, centre, radius: float, colours) -> tuple[np.n
     return body, core
 
 
-def other_cell(rng, canvas, x, y, centre, radius: float, colours):
+def other_cell(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # Painted on
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    centre,                    # Of the cell, (x, y)
+    radius: float,             # Of the nucleus
+    colours,                   # Of cytoplasm and nucleus of the plasma cells beside it
+):
     "A nucleated cell that is no plasma cell: nearly all nucleus. It is not labelled."
     core = blob(rng, x, y, centre, radius, 0.3, rng.uniform(1, 1.3))
     stain(canvas, cover(core - 0.05, 4), tint(rng, (0.84, 0.82, 0.92), 0.03))
@@ -126,9 +167,9 @@ def other_cell(rng, canvas, x, y, centre, radius: float, colours):
 
 
 def draw_segpc2021(
-    seed: int,
+    seed: int,      # 0 is what `data_samples/` holds
     class_id: int,  # There is one class
-    index: int,
+    index: int,     # Into the pictures of its group; decides what is drawn
 ) -> tuple[np.ndarray, np.ndarray]:  # Picture [256 256 3]; labels [256 256] of 0, 20 (cytoplasm), 40 (nucleus); uint8
     "Plasma cells among red cells and other nucleated cells."
     rng = numpy_rng("samples", "segpc2021", class_id, index, seed)
@@ -151,7 +192,9 @@ SKIN_TONES = ((0.95, 0.80, 0.75), (0.90, 0.72, 0.66), (0.86, 0.70, 0.58), (0.84,
               (0.80, 0.68, 0.76), (0.72, 0.53, 0.42), (0.56, 0.39, 0.30), (0.42, 0.28, 0.22))
 
 
-def skin(rng: np.random.Generator) -> np.ndarray:
+def skin(
+    rng: np.random.Generator,  # Draws
+) -> np.ndarray:               # A canvas
     "Bare skin, a canvas: a tone, redder and paler patches, fine lines that cross it, sometimes small vessels."
     canvas = np.ones((SIZE, SIZE, 3))*tint(rng, SKIN_TONES[rng.integers(len(SKIN_TONES))], 0.05)
     stain(canvas, np.clip(0.5 + 0.4*texture(rng, 3), 0, 1), (0.93, 0.84, 0.84))
@@ -160,8 +203,15 @@ def skin(rng: np.random.Generator) -> np.ndarray:
     return canvas*(1 + 0.015*texture(rng, 60, 2)[..., None])
 
 
-def nevus(rng, canvas, x, y, centre, radius: float) -> np.ndarray:
-    "Round, brown, even, with a network of pigment. Returns its signed distance, as the next two do."
+def nevus(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # Painted on
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    centre,                    # Of the lesion, (x, y)
+    radius: float,             # Of the lesion
+) -> np.ndarray:               # Signed distance of the lesion
+    "Round, brown, even, with a network of pigment."
     shape = blob(rng, x, y, centre, radius, 0.3, rng.uniform(1, 1.5), 6)
     net = 1 - rng.uniform(0.1, 0.5)*(1 - ridges(rng, int(rng.integers(26, 48)), 0.8))
     brown = tint(rng, ((0.62, 0.42, 0.30), (0.45, 0.28, 0.20), (0.78, 0.58, 0.46))[rng.integers(3)], 0.06)
@@ -170,7 +220,14 @@ def nevus(rng, canvas, x, y, centre, radius: float) -> np.ndarray:
     return shape
 
 
-def melanoma(rng, canvas, x, y, centre, radius: float) -> np.ndarray:
+def melanoma(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # Painted on
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    centre,                    # Of the lesion, (x, y)
+    radius: float,             # Of the lesion
+) -> np.ndarray:               # Signed distance of the lesion
     "Ragged, lopsided, of several colours, often with a blue-white veil."
     x, y = wobble(rng, x, y, 0.05, 5, 4)
     shape = blob(rng, x, y, centre, radius, 0.7, rng.uniform(1, 1.7), 9)
@@ -182,7 +239,14 @@ def melanoma(rng, canvas, x, y, centre, radius: float) -> np.ndarray:
     return shape
 
 
-def keratosis(rng, canvas, x, y, centre, radius: float) -> np.ndarray:
+def keratosis(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # Painted on
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    centre,                    # Of the lesion, (x, y)
+    radius: float,             # Of the lesion
+) -> np.ndarray:               # Signed distance of the lesion
     "Stuck on: a sharp edge, a waxy bumpy surface, white cysts and dark pits."
     x, y = wobble(rng, x, y, 0.025, 7, 3)
     shape = blob(rng, x, y, centre, radius, 0.4, rng.uniform(1, 1.5), 10)
@@ -194,7 +258,13 @@ def keratosis(rng, canvas, x, y, centre, radius: float) -> np.ndarray:
     return shape
 
 # %% ../../nbs/12_data.samples.ipynb #c2e06813
-def hairs(rng, canvas, x, y, count: int):
+def hairs(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # Painted on
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    count: int,                # How many
+):
     "Long thin arcs, all of about the same colour and direction."
     colour, lean = tint(rng, ((0.16, 0.11, 0.10), (0.45, 0.30, 0.18), (0.30, 0.22, 0.18))[rng.integers(3)], 0.05), rng.uniform(0, 2*np.pi)
     for _ in range(count):
@@ -204,7 +274,12 @@ def hairs(rng, canvas, x, y, count: int):
         paint(canvas, 0.85*cover(stroke(x, y, points, np.linspace(0.009, 0.002, 8))), colour)
 
 
-def ruler(rng, canvas, x, y):
+def ruler(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # Painted on
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+):
     "A printed scale near the edge: a line with a tick every millimetre and a longer one every fifth."
     u, v = move(x, y, rng.uniform(-0.2, 0.2, 2), rng.uniform(0, 2*np.pi))
     v, length = v - rng.uniform(0.6, 0.85), rng.uniform(0.3, 0.8)
@@ -212,7 +287,13 @@ def ruler(rng, canvas, x, y):
     paint(canvas, 0.8*cover(np.minimum.reduce([*ticks, stroke(u, v, [(-length, 0), (length, 0)], 0.006)])), (0.12, 0.12, 0.14))
 
 
-def clutter(rng, canvas, x, y, shape: np.ndarray):
+def clutter(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # Painted on
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    shape: np.ndarray,         # Signed distance of the lesion
+):
     "What else is dark or red on a picture of skin, off the lesion or over it."
     for place in scatter(rng, int(rng.integers(0, 9)), 0.2, shape, 0.12):
         stain(canvas, cover(blob(rng, x, y, place, rng.uniform(0.02, 0.08), 0.5), 5)*rng.uniform(0.3, 1), (0.74, 0.56, 0.46))
@@ -230,9 +311,9 @@ LESIONS = (nevus, melanoma, keratosis)
 
 
 def draw_isic2018(
-    seed: int,
+    seed: int,      # 0 is what `data_samples/` holds
     class_id: int,  # Into `LESIONS`
-    index: int,
+    index: int,     # Into the pictures of its group; decides what is drawn
 ) -> tuple[np.ndarray, np.ndarray]:  # Picture [256 256 3]; mask [256 256] of 0, 255; uint8
     "One lesion on skin."
     rng = numpy_rng("samples", "isic2018", class_id, index, seed)
@@ -243,8 +324,12 @@ def draw_isic2018(
     return photograph(rng, canvas, rng.uniform(0.5, 1.2), rng.uniform(0.006, 0.02), 0.4), np.where(shape < 0, 255, 0).astype(np.uint8)
 
 # %% ../../nbs/12_data.samples.ipynb #af43b2e0
-def lungs(rng, u, v) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Signed distances of the right lung (left in the picture), the left lung, and what lies below the diaphragm."
+def lungs(
+    rng: np.random.Generator,                    # Draws
+    u: np.ndarray,                               # The patient's own coordinates, to the right
+    v: np.ndarray,                               # The patient's own coordinates, downwards
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Signed distances of right lung, left lung, and what lies below the diaphragm
+    "Both lungs (the right one is left in the picture), and what lies below the diaphragm."
     width, height, tilt = rng.uniform(0.27, 0.37), rng.uniform(0.66, 0.94), rng.uniform(0.06, 0.18)
     base, heart = rng.uniform(0.36, 0.56), rng.uniform(0.12, 0.32)
     parts, below = [], []
@@ -257,7 +342,11 @@ def lungs(rng, u, v) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return *parts, np.maximum(*below)
 
 
-def bones(rng, u, v) -> np.ndarray:
+def bones(
+    rng: np.random.Generator,  # Draws
+    u: np.ndarray,             # The patient's own coordinates, to the right
+    v: np.ndarray,             # The patient's own coordinates, downwards
+) -> np.ndarray:               # Density
     "Density of spine, ribs, collar bones and shoulder blades. A bone is densest at its edges, where the beam runs along its wall."
     density = 0.22*cover(np.abs(u) - 0.075, 8)*(0.8 + 0.2*np.cos(v*2*np.pi/0.13))
     sag, step, thick = rng.uniform(0.1, 0.3), rng.uniform(0.125, 0.15), rng.uniform(0.018, 0.028)
@@ -273,7 +362,12 @@ def bones(rng, u, v) -> np.ndarray:
     return density
 
 
-def vessels(rng, u, v, count: int = 16) -> np.ndarray:
+def vessels(
+    rng: np.random.Generator,  # Draws
+    u: np.ndarray,             # The patient's own coordinates, to the right
+    v: np.ndarray,             # The patient's own coordinates, downwards
+    count: int = 16,           # How many
+) -> np.ndarray:               # Density
     "Density of vessels that leave the roots of the lungs and grow thinner."
     density, t = np.zeros_like(u), np.linspace(0, 1, 5)
     for _ in range(count):
@@ -283,7 +377,11 @@ def vessels(rng, u, v, count: int = 16) -> np.ndarray:
     return density
 
 
-def devices(rng, x, y) -> np.ndarray:
+def devices(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+) -> np.ndarray:               # Density
     "What is not the patient: a letter in a corner, a wire over the chest."
     corner, side = np.array([rng.choice([-0.85, 0.85]), -0.85]), 0.05
     letter = stroke(x, y, corner + [(-side, -side), (-side, side), (side, side)], 0.012)
@@ -293,9 +391,9 @@ def devices(rng, x, y) -> np.ndarray:
 
 # %% ../../nbs/12_data.samples.ipynb #66f41f89
 def draw_chest_xray(
-    seed: int,
+    seed: int,      # 0 is what `data_samples/` holds
     class_id: int,  # There is one class
-    index: int,
+    index: int,     # Into the pictures of its group; decides what is drawn
 ) -> tuple[np.ndarray, np.ndarray]:  # Grey picture [256 256]; mask [256 256] of 0, 255; uint8
     "A chest from the front."
     rng = numpy_rng("samples", "chest_xray", class_id, index, seed)
@@ -319,9 +417,15 @@ def draw_chest_xray(
     picture = photograph(rng, value[..., None], rng.uniform(0.5, 1.1), rng.uniform(0.01, 0.03), 0.4)
     return picture[..., 0], np.where(air < 0, 255, 0).astype(np.uint8)
 
-# %% ../../nbs/12_data.samples.ipynb #fe517c5e
-def parcels(rng, u, v, width: float, length: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Cut the plane into parcels of about this size: their number, 0 to 255; the distance to the edge; the place across, −1 to 1."
+# %% ../../nbs/12_data.samples.ipynb #456b74ed
+def parcels(
+    rng: np.random.Generator,                    # Draws
+    u: np.ndarray,                               # Coordinates across the strips
+    v: np.ndarray,                               # Coordinates along them
+    width: float,                                # Of a strip, about
+    length: float,                               # Of a piece, about
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Number, 0 to 255; distance to the edge; place across, −1 to 1
+    "Cut the plane into strips and these into parcels, each at places of its own."
     cuts = np.cumsum(rng.uniform(0.6, 1.4, 400))*width - 200*width
     strip = np.searchsorted(cuts, u)
     offset, long = rng.random(512)[strip], rng.uniform(0.7, 1.3, 512)[strip]*length
@@ -331,8 +435,12 @@ def parcels(rng, u, v, width: float, length: float) -> tuple[np.ndarray, np.ndar
     return (strip*37 + np.floor(place).astype(int)*101) % 256, edge, (left - right)/(left + right)
 
 
-def agriculture(rng, x, y) -> np.ndarray:
-    "Fields in rows; a picture of the whole tile, like the next five."
+def agriculture(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+) -> np.ndarray:               # A picture of the whole tile
+    "Fields in rows."
     u, v = move(x, y, rng.uniform(-1, 1, 2), rng.uniform(0, np.pi))
     number, edge, _ = parcels(rng, u, v, rng.uniform(0.3, 0.8), rng.uniform(0.6, 1.5))
     crops = np.array([(0.36, 0.46, 0.24), (0.46, 0.50, 0.28), (0.62, 0.55, 0.38),
@@ -342,7 +450,11 @@ def agriculture(rng, x, y) -> np.ndarray:
     return paint(colours[number]*(1 + rows + 0.06*texture(rng, 12))[..., None], cover(edge - 0.012, 2), (0.33, 0.36, 0.24))
 
 
-def urban(rng, x, y) -> np.ndarray:
+def urban(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+) -> np.ndarray:               # A picture of the whole tile
     "Blocks between streets, lots within blocks, a roof with its shadow on most lots, trees in the yards."
     u, v = move(x, y, rng.uniform(-1, 1, 2), rng.uniform(0, np.pi))
     _, block, _ = parcels(rng, u, v, rng.uniform(0.35, 0.55), rng.uniform(0.6, 1.2))
@@ -357,26 +469,42 @@ def urban(rng, x, y) -> np.ndarray:
     return paint(picture, cover(block - 0.045, 2), tint(rng, (0.50, 0.50, 0.50), 0.08))
 
 
-def rangeland(rng, x, y) -> np.ndarray:
+def rangeland(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+) -> np.ndarray:               # A picture of the whole tile
     "Dry grass with shrubs."
     picture = tint(rng, ((0.56, 0.52, 0.38), (0.46, 0.48, 0.34))[rng.integers(2)], 0.05)*(1 + 0.12*texture(rng, 5, 6, 0.7))[..., None]
     return paint(picture, 0.8*speckle(rng, int(rng.integers(50, 100)), rng.uniform(0.03, 0.14)), (0.26, 0.30, 0.20))
 
 
-def forest(rng, x, y) -> np.ndarray:
+def forest(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+) -> np.ndarray:               # A picture of the whole tile
     "A canopy: rounded crowns, lit from one side, with dark gaps."
     crowns = np.abs(smooth_noise(rng, int(rng.integers(60, 100))))
     light = relief(0.012*crowns, rng.uniform(0, 2*np.pi), 0.5)*(0.7 + 0.3*np.minimum(crowns, 1.5))
     return tint(rng, (0.22, 0.31, 0.19), 0.06)*np.clip(light*(1 + 0.12*texture(rng, 6)), 0.2, 2)[..., None]
 
 
-def water(rng, x, y) -> np.ndarray:
+def water(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+) -> np.ndarray:               # A picture of the whole tile
     "Smooth, blue-green to brown, with a few paler streaks."
     base = tint(rng, ((0.16, 0.28, 0.33), (0.22, 0.34, 0.30), (0.44, 0.42, 0.31), (0.10, 0.18, 0.24))[rng.integers(4)], 0.04)
     return base*(1 + 0.08*texture(rng, 3, 3) + 0.02*texture(rng, (60, 24), 2))[..., None]
 
 
-def barren(rng, x, y) -> np.ndarray:
+def barren(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+) -> np.ndarray:               # A picture of the whole tile
     "Bare ground and rock, cut by gullies."
     height = 0.022*texture(rng, 6, 5) - 0.012*ridges(rng, 8, 0.5)
     ground = tint(rng, ((0.72, 0.66, 0.56), (0.66, 0.56, 0.46), (0.60, 0.58, 0.54))[rng.integers(3)], 0.05)
@@ -386,14 +514,21 @@ def barren(rng, x, y) -> np.ndarray:
 LAND = (agriculture, urban, rangeland, forest, water, barren)
 
 # %% ../../nbs/12_data.samples.ipynb #b388a943
-def tile_classes(tile: int) -> tuple[int, int]:
+def tile_classes(
+    tile: int,         # 0 to 41
+) -> tuple[int, int]:  # Two different class ids
     "The two classes that a tile promises to hold."
     first = tile % len(LAND)
     return first, (first + 1 + tile//len(LAND) % (len(LAND) - 1)) % len(LAND)
 
 
-def land_map(rng, x, y, promised: tuple[int, int]) -> np.ndarray:
-    "Which class lies where: class ids [256 256]."
+def land_map(
+    rng: np.random.Generator,   # Draws
+    x: np.ndarray,              # Coordinates, to the right
+    y: np.ndarray,              # Coordinates, downwards
+    promised: tuple[int, int],  # Class ids that must cover a tenth each
+) -> np.ndarray:                # Class ids [256 256]
+    "Which class lies where."
     classes = np.array([*promised, *promised, *rng.integers(len(LAND), size=3)])
     x, y = wobble(rng, x, y, rng.uniform(0.02, 0.1), 4, 3)
     while True:
@@ -405,7 +540,10 @@ def land_map(rng, x, y, promised: tuple[int, int]) -> np.ndarray:
         if min((land == class_id).mean() for class_id in promised) > 0.1: return land
 
 
-def draw_tile(seed: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_tile(
+    seed: int,                       # 0 is what `data_samples/` holds
+    tile: int,                       # 0 to 41
+) -> tuple[np.ndarray, np.ndarray]:  # Picture uint8 [256 256 3]; class ids [256 256]
     "One tile of land: its picture, and the class of every pixel."
     rng = numpy_rng("samples", "deepglobe", tile, seed)
     x, y = pixel_grid()
@@ -419,7 +557,7 @@ def draw_tile(seed: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_deepglobe(
-    seed: int,
+    seed: int,      # 0 is what `data_samples/` holds
     class_id: int,  # Into `LAND`
     index: int,     # Into the tiles that promise this class, 0 to 13
 ) -> tuple[np.ndarray, np.ndarray]:  # Picture [256 256 3]; mask [256 256] of 0, 255; uint8
@@ -429,15 +567,24 @@ def draw_deepglobe(
     return image, np.where(land == class_id, 255, 0).astype(np.uint8)
 
 # %% ../../nbs/12_data.samples.ipynb #79709c9e
-def apple(rng, u, v) -> list:
-    "Layers of (signed distance, colour) in the object's own coordinates, like the next seven."
+def apple(
+    rng: np.random.Generator,  # Draws
+    u: np.ndarray,             # The object's own coordinates, to the right
+    v: np.ndarray,             # The object's own coordinates, downwards
+) -> list:                     # Layers: (signed distance, colour), the lowest first
+    "Two overlapping ellipses with a stem and a leaf."
     peel = tint(rng, ((0.75, 0.14, 0.14), (0.55, 0.68, 0.20), (0.88, 0.72, 0.25))[rng.integers(3)], 0.08)
     body = np.minimum(ellipse(u, v, (-0.2, 0.1), (0.55, 0.68), 0.12), ellipse(u, v, (0.2, 0.1), (0.55, 0.68), -0.12))
     leaf, stem = ellipse(u, v, (0.3, -0.72), (0.24, 0.1), -0.5), stroke(u, v, [(0, -0.42), (0.04, -0.65), (0.12, -0.82)], 0.04)
     return [(body, peel), (stem, (0.35, 0.24, 0.14)), (leaf, (0.30, 0.52, 0.18))]
 
 
-def banana(rng, u, v) -> list:
+def banana(
+    rng: np.random.Generator,  # Draws
+    u: np.ndarray,             # The object's own coordinates, to the right
+    v: np.ndarray,             # The object's own coordinates, downwards
+) -> list:                     # Layers: (signed distance, colour), the lowest first
+    "A bent stroke with dark tips, ripe to spotted."
     points = arc((0, -0.75), (0.95, 1.05), 0.35, np.pi - 0.35, 14)
     body = stroke(u, v, points, 0.06 + 0.17*np.sin(np.linspace(0.05, np.pi - 0.05, 14))**0.6)
     tips = np.minimum(stroke(u, v, points[:2], 0.08), stroke(u, v, points[-2:], 0.07))
@@ -445,7 +592,12 @@ def banana(rng, u, v) -> list:
     return [(body, tint(rng, (0.92, 0.80, 0.25), 0.08)), (spots, (0.50, 0.34, 0.14)), (np.maximum(tips, body), (0.36, 0.28, 0.14))]
 
 
-def coffee_mug(rng, u, v) -> list:
+def coffee_mug(
+    rng: np.random.Generator,  # Draws
+    u: np.ndarray,             # The object's own coordinates, to the right
+    v: np.ndarray,             # The object's own coordinates, downwards
+) -> list:                     # Layers: (signed distance, colour), the lowest first
+    "A box with a handle, a stripe and coffee in it."
     glaze, band = rng.uniform(0.15, 0.95, (2, 3))
     body = np.minimum(box(u, v, (-0.15, 0.1), (0.52, 0.6), 0, 0.12), ellipse(u, v, (-0.15, -0.5), (0.52, 0.17)))
     handle = np.maximum(np.abs(ellipse(u, v, (0.42, 0.1), (0.34, 0.36))) - 0.08, 0.3 - u)
@@ -453,7 +605,12 @@ def coffee_mug(rng, u, v) -> list:
     return [(handle, 0.9*glaze), (body, glaze), (stripe, band), (ellipse(u, v, (-0.15, -0.5), (0.44, 0.12)), (0.24, 0.14, 0.08))]
 
 
-def doughnut(rng, u, v) -> list:
+def doughnut(
+    rng: np.random.Generator,  # Draws
+    u: np.ndarray,             # The object's own coordinates, to the right
+    v: np.ndarray,             # The object's own coordinates, downwards
+) -> list:                     # Layers: (signed distance, colour), the lowest first
+    "A ring with icing and sprinkles."
     dough = np.maximum(ellipse(u, v, radii=(0.9, 0.9)), -ellipse(u, v, radii=(0.3, 0.3)))
     icing = np.maximum(blob(rng, u, v, radius=0.78, roughness=0.2), -blob(rng, u, v, radius=0.4, roughness=0.2))
     layers = [(dough, tint(rng, (0.80, 0.58, 0.32)))]
@@ -464,7 +621,12 @@ def doughnut(rng, u, v) -> list:
     return layers
 
 
-def fish(rng, u, v) -> list:
+def fish(
+    rng: np.random.Generator,  # Draws
+    u: np.ndarray,             # The object's own coordinates, to the right
+    v: np.ndarray,             # The object's own coordinates, downwards
+) -> list:                     # Layers: (signed distance, colour), the lowest first
+    "An ellipse with tail, fin, bands and an eye."
     scales, fins = rng.uniform(0.2, 0.9, (2, 3))
     body = ellipse(u, v, (0.12, 0), (0.72, rng.uniform(0.3, 0.5)))
     tail = np.minimum(stroke(u, v, [(-0.5, 0), (-0.9, -0.34)], (0.08, 0.14)), stroke(u, v, [(-0.5, 0), (-0.9, 0.34)], (0.08, 0.14)))
@@ -475,7 +637,12 @@ def fish(rng, u, v) -> list:
     return [(np.minimum(tail, back), fins), (body, scales), (bands, (scales + fins)/2), *eyes]
 
 
-def ice_cream(rng, u, v) -> list:
+def ice_cream(
+    rng: np.random.Generator,  # Draws
+    u: np.ndarray,             # The object's own coordinates, to the right
+    v: np.ndarray,             # The object's own coordinates, downwards
+) -> list:                     # Layers: (signed distance, colour), the lowest first
+    "A cone with a waffle and one to three scoops."
     cone = stroke(u, v, [(0, 0.95), (0, 0.05)], (0.02, 0.36))
     waffle = np.maximum(cone + 0.02, 0.08 - 0.2*np.abs(np.sin(14*(u + v))*np.sin(14*(u - v))))
     flavours = ((0.96, 0.90, 0.75), (0.93, 0.60, 0.66), (0.42, 0.26, 0.18), (0.66, 0.84, 0.66), (0.72, 0.62, 0.85))
@@ -484,7 +651,12 @@ def ice_cream(rng, u, v) -> list:
     return [(cone, (0.85, 0.64, 0.36)), (waffle, (0.70, 0.47, 0.24)), *scoops]
 
 
-def ladybug(rng, u, v) -> list:
+def ladybug(
+    rng: np.random.Generator,  # Draws
+    u: np.ndarray,             # The object's own coordinates, to the right
+    v: np.ndarray,             # The object's own coordinates, downwards
+) -> list:                     # Layers: (signed distance, colour), the lowest first
+    "A red shell with spots, a head and six legs."
     shell, black = ellipse(u, v, (0.08, 0), (0.7, 0.6)), (0.07, 0.06, 0.07)
     legs = [stroke(u, v, [(a, 0.4*s), (a + lean, 0.85*s)], 0.04) for a, lean in ((-0.3, -0.15), (0.1, 0.), (0.45, 0.2)) for s in (-1, 1)]
     spots = [ellipse(u, v, (a, b*s), np.full(2, rng.uniform(0.09, 0.15)))
@@ -494,7 +666,12 @@ def ladybug(rng, u, v) -> list:
     return [(under, black), (shell, red), (np.minimum.reduce([np.maximum(np.abs(v) - 0.02, shell), *spots]), black)]
 
 
-def mushroom(rng, u, v) -> list:
+def mushroom(
+    rng: np.random.Generator,  # Draws
+    u: np.ndarray,             # The object's own coordinates, to the right
+    v: np.ndarray,             # The object's own coordinates, downwards
+) -> list:                     # Layers: (signed distance, colour), the lowest first
+    "A cap, with dots, on a stem."
     colour = tint(rng, ((0.78, 0.14, 0.10), (0.62, 0.44, 0.28), (0.86, 0.80, 0.72), (0.50, 0.36, 0.30))[rng.integers(4)], 0.06)
     cap = np.maximum(ellipse(u, v, (0, 0), (0.85, rng.uniform(0.6, 0.85))), ellipse(u, v, (0, -0.62), (1.1, 0.75)))
     stem = stroke(u, v, [(0, 0), (rng.uniform(-0.1, 0.1), 0.8)], (0.16, rng.uniform(0.17, 0.26)))
@@ -505,8 +682,14 @@ def mushroom(rng, u, v) -> list:
 OBJECTS = (apple, banana, coffee_mug, doughnut, fish, ice_cream, ladybug, mushroom)
 
 # %% ../../nbs/12_data.samples.ipynb #77591df4
-def place_object(rng, canvas, layers: list, scale: float, light: float) -> np.ndarray:
-    "Paint an object whose unit is `scale`, lit from the angle `light`. Returns the signed distance of the whole."
+def place_object(
+    rng: np.random.Generator,  # Draws
+    canvas: np.ndarray,        # Painted on
+    layers: list,              # (signed distance, colour) each, the lowest first
+    scale: float,              # The object's unit, in half sides of the picture
+    light: float,              # Angle that the light comes from
+) -> np.ndarray:               # Signed distance of the whole
+    "Paint an object, with its shadow and shading."
     whole = np.minimum.reduce([distance for distance, _ in layers])*scale
     shadow = np.roll(cover(whole, 14), [int(round(-9*f(light))) for f in (np.sin, np.cos)], (0, 1))
     stain(canvas, 0.5*shadow, (0.3, 0.3, 0.32))
@@ -515,7 +698,13 @@ def place_object(rng, canvas, layers: list, scale: float, light: float) -> np.nd
     return whole
 
 
-def thing(rng, x, y, colours, size: float = 0.3) -> list:
+def thing(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    colours,                   # The object's
+    size: float = 0.3,         # Largest radius
+) -> list:                     # Layers, as an object has them
     "Something that lies about, as layers: a blob, a box or a stick of at most this size; every second one has a colour of the object."
     centre, radius, angle = rng.uniform(-1, 1, 2), rng.uniform(0.3, 1)*size, rng.uniform(0, np.pi)
     colour = tint(rng, colours[rng.integers(len(colours))] if rng.random() < 0.5 else rng.uniform(0.1, 0.95, 3), 0.08)
@@ -524,7 +713,12 @@ def thing(rng, x, y, colours, size: float = 0.3) -> list:
     return [(box(x, y, centre, (radius, 0.6*radius), angle, 0.03) if kind == 1 else stroke(x, y, [centre, end], 0.2*radius), colour)]
 
 
-def backdrop(rng, x, y, hint) -> np.ndarray:
+def backdrop(
+    rng: np.random.Generator,  # Draws
+    x: np.ndarray,             # Coordinates, to the right
+    y: np.ndarray,             # Coordinates, downwards
+    hint,                      # A colour that every third one takes over
+) -> np.ndarray:               # A canvas
     "A canvas: a wooden table, grass, a checked cloth, a wall over a floor, or lights out of focus; every third one has the colour `hint`."
     colour = tint(rng, hint if rng.random() < 0.35 else rng.uniform(0.2, 0.9, 3), 0.1)
     kind, canvas = rng.integers(5), np.ones((SIZE, SIZE, 3))
@@ -544,9 +738,9 @@ def backdrop(rng, x, y, hint) -> np.ndarray:
 
 
 def draw_fss1000(
-    seed: int,
+    seed: int,      # 0 is what `data_samples/` holds
     class_id: int,  # Into `OBJECTS`
-    index: int,
+    index: int,     # Into the pictures of its group; decides what is drawn
 ) -> tuple[np.ndarray, np.ndarray]:  # Picture [256 256 3]; mask [256 256] of 0, 255; uint8
     "One everyday object among other things."
     rng = numpy_rng("samples", "fss1000", OBJECTS[class_id].__name__, index, seed)
@@ -569,10 +763,12 @@ class SampleSet:
     groups: tuple[str, ...]     # Classes or data sets; a part of the path
     count: int                  # Pictures in a group
     picture: str                # Path with {group}, {number} (1, 2, … in the group), {serial} (different in the whole set)
-    mask: str
+    mask: str                   # Likewise
 
-    def files(self, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-        "Draw the set: (path, uint8 array) of every file, in order."
+    def files(self,
+        seed: int,  # 0 is what `data_samples/` holds
+    ) -> Iterator[tuple[str, np.ndarray]]:  # (path, uint8 array) of every file, in order
+        "Draw the set, picture by picture."
         for g, group in enumerate(self.groups):
             for i in range(self.count):
                 place = dict(group=group, number=i + 1, serial=100*g + i)
@@ -597,7 +793,7 @@ SAMPLE_SETS = tuple(LAYOUTS)
 
 def sample_set(
     name: str,          # One of `SAMPLE_SETS`
-) -> SampleSet:
+) -> SampleSet:         # Draws when its `files` are asked for
     "A set by its name."
     if name not in LAYOUTS: raise unknown_name("sample set", name, SAMPLE_SETS)
     return LAYOUTS[name]
