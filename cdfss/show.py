@@ -124,12 +124,13 @@ def show_images(
 
 # %% ../nbs/02_show.ipynb #ae4f6ffb
 def show_episode(
-    episode,   # An `Episode`: its support, query image and the query's mask (`None` where it is not known)
-):             # matplotlib Figure
+    episode,            # An `Episode`: its support, query image and the query's mask (`None` where it is not known)
+    size: float = 2.2,  # Of a panel, in inches
+):                      # matplotlib Figure
     "The supports with their masks, the query, and the query with its true mask."
     shots = len(episode.support.images)
     truth = getattr(episode, "mask", None)
-    figure, axes = _grid(shots + 1 + (truth is not None))
+    figure, axes = _grid(shots + 1 + (truth is not None), size=size)
     for k in range(shots):
         title = "support" if shots == 1 else f"support {k + 1} of {shots}"
         _panel(axes[k], overlay(episode.support.images[k], episode.support.masks[k]), title)
@@ -140,12 +141,13 @@ def show_episode(
 
 # %% ../nbs/02_show.ipynb #fab42c4f
 def show_prediction(
-    episode,         # An `Episode`; with a mask of `None` the prediction is shown alone
-    prediction,      # A `Prediction`: `mask [B,H,W]`, `score [B,H,W]`, `threshold [B]`
-    index: int = 0,  # Which of the batch
-):                   # matplotlib Figure
+    episode,            # An `Episode`; with a mask of `None` the prediction is shown alone
+    prediction,         # A `Prediction`: `mask [B,H,W]`, `score [B,H,W]`, `threshold [B]`
+    index: int = 0,     # Which of the batch
+    size: float = 2.4,  # Of a panel, in inches
+):                      # matplotlib Figure
     "Support, query, score map, and the predicted mask against the true one."
-    figure, axes = _grid(4, size=2.4)
+    figure, axes = _grid(4, size=size)
     shots, query = len(episode.support.images), as_picture(episode.image)
     _panel(axes[0], overlay(episode.support.images[0], episode.support.masks[0]), "support" if shots == 1 else f"support 1 of {shots}")
     _panel(axes[1], query, "query")
