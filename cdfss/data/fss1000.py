@@ -20,7 +20,7 @@ LISTS = {"train": ("train.txt", "trn.txt"), "val": ("val.txt",), "test": ("test.
 
 def is_class(
     folder: Path,   # Any folder or file
-) -> bool:
+) -> bool:          # False for hidden folders, too
     "Whether a folder holds an image and its mask side by side."
     if folder.name.startswith(".") or not folder.is_dir(): return False
     names = {entry.name.lower() for entry in os.scandir(folder)}
@@ -29,7 +29,7 @@ def is_class(
 
 def read_list(
     path: str | Path,   # A text file with one class name a line
-) -> list[str]:
+) -> list[str]:         # In the file's order
     "The names in a list, without empty lines."
     try: text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error: raise CdfssError(f"the list of classes cannot be read ({error})", where=path) from None
