@@ -61,12 +61,15 @@ class History(Mapping):
         "How many steps have been noted."
         return self._steps
 
-    def state_dict(self) -> dict:
+    def state_dict(self
+    ) -> dict:  # Name → list of floats
         "All values, as plain lists."
         self.flush()
         return {name: list(column) for name, column in self._values.items()}
 
-    def load_state_dict(self, values: dict):
+    def load_state_dict(self,
+        values: dict,  # From `state_dict`
+    ):
         "Take over the values of another run."
         self._values, self._waiting = {name: list(column) for name, column in values.items()}, []
         self._steps = len(self._values["total"]) if values else 0
@@ -104,13 +107,36 @@ class Run:
 
 
 class Callback:
-    "Something that happens around the steps of a run. Override the moments you need; each is given the `Run`."
-    def before_training(self, run: Run): "Before anything; a checkpoint sets the run back to where it was."
-    def before_epoch(self, run: Run): "The epoch's batches are open, none is taken (or those done before a restart are skipped)."
-    def after_loss(self, run: Run): "The terms are computed and noted, the parameters not yet changed."
-    def after_step(self, run: Run): "The parameters are changed; `run.index` counts this step."
-    def after_epoch(self, run: Run): "The batches are used up; `run.epoch` counts this epoch."
-    def after_training(self, run: Run): "After everything, unless an error ended the run."
+    "Something that happens around the steps of a run. Override the moments you need."
+    def before_training(self,
+        run: Run,  # About to begin
+    ):
+        "Before anything; a checkpoint sets the run back to where it was."
+
+    def before_epoch(self,
+        run: Run,  # With its `length`, where that is known
+    ):
+        "The epoch's batches are open, none is taken (or those done before a restart are skipped)."
+
+    def after_loss(self,
+        run: Run,  # With the step's `total`
+    ):
+        "The terms are computed and noted, the parameters not yet changed."
+
+    def after_step(self,
+        run: Run,  # `run.index` counts this step
+    ):
+        "The parameters are changed."
+
+    def after_epoch(self,
+        run: Run,  # `run.epoch` counts this epoch
+    ):
+        "The batches are used up."
+
+    def after_training(self,
+        run: Run,  # With its whole history
+    ):
+        "After everything, unless an error ended the run."
 
 # %% ../../nbs/50_train.loop.ipynb #5798dd6f
 SPOILED = "The parameters are spoiled: build them anew, or go on from a checkpoint"
@@ -143,18 +169,24 @@ def check_parameters(
 
 class StopIfNotFinite(Callback):
     "Stop with a `CdfssError` when a loss or a parameter is NaN or infinite. Part of every run."
-    def __init__(self, every: int = 50): # On a GPU: look at the losses every so many steps, ≥ 1
+    def __init__(self,
+        every: int = 50,  # On a GPU: look at the losses every so many steps, ≥ 1
+    ):
         self.every, self.looked = every, 0
 
-    def before_training(self, run): self.looked = 0
+    def before_training(self, run):
+        "Nothing has been looked at yet."
+        self.looked = 0
 
     def after_loss(self, run):
+        "On the CPU look at each loss, on a GPU now and then."
         on_cpu = run.device.type == "cpu"
         if run.history.steps % self.every == 0 or (on_cpu and not math.isfinite(run.total.item())):
             check_losses(run, self.looked, "The parameters are those before this step" if on_cpu else SPOILED)
             self.looked = run.history.steps
 
     def after_training(self, run):
+        "Look at what is left, and at the parameters."
         check_losses(run, self.looked)
         check_parameters(run)
 
@@ -230,7 +262,7 @@ def open_epoch(
     run: Run,                                       # Says which epoch, and how many of its batches are done already
     batches: Iterable | Callable[[int], Iterable],  # As given to `train`
     tell: Callable[[str], None],                    # Announces "before_epoch" to the callbacks
-):
+):                                                  # Yields batches
     "Yield the batches of the current epoch that are still to be done."
     epoch = batches(run.epoch) if callable(batches) else batches
     run.length = len(epoch) if hasattr(epoch, "__len__") else None
@@ -245,10 +277,13 @@ def open_epoch(
 # %% ../../nbs/50_train.loop.ipynb #c262c6e8
 class Progress(Callback):
     "A progress bar, in notebooks with a live graph of the losses."
-    def __init__(self, every: float = 1.0): # Seconds between two redrawings
+    def __init__(self,
+        every: float = 1.0,  # Seconds between two redrawings
+    ):
         self.every = every
 
     def before_training(self, run):
+        "Find out where we are: in a notebook, in a terminal, or neither."
         from fastprogress import fastprogress
         self.in_notebook, self.bar, self.graph = fastprogress.IN_NOTEBOOK, None, None
         self.make_bar = fastprogress.progress_bar if self.in_notebook or sys.stdout.isatty() else None
@@ -256,15 +291,19 @@ class Progress(Callback):
         self.drawn_step = 0
 
     def before_epoch(self, run):
+        "Make the bar, once."
         if self.bar is not None or self.make_bar is None: return
         total = "noinfer" if run.length is None else run.epochs*run.length   # an unknown length: the bar only counts
         self.bar = self.make_bar(range(0), total=total, leave=self.in_notebook)
         self.bar.update(0)
 
     def after_step(self, run):
+        "Redraw when it is time to."
         if time.monotonic() - self.drawn >= self.every: self.draw(run)
 
-    def draw(self, run):
+    def draw(self,
+        run: Run,  # Its history is read
+    ):
         "Bring bar and graph up to date."
         if self.bar is None or self.drawn_step == run.history.steps: return
         self.drawn, self.drawn_step = time.monotonic(), run.history.steps
@@ -272,13 +311,17 @@ class Progress(Callback):
         self.bar.update(run.history.steps)
         if self.in_notebook: self.draw_graph(run)
 
-    def draw_graph(self, run):
+    def draw_graph(self,
+        run: Run,  # Its history is drawn
+    ):
+        "Show the losses, or redraw them where they were shown."
         from IPython.display import display
         figure = show_losses(run.history)
         if self.graph is None: self.graph = display(figure, display_id=True)
         else: self.graph.update(figure)
 
     def after_training(self, run):
+        "Fill the bar and print one line."
         self.draw(run)
         if self.bar is not None and self.bar.last_v is not None:   # of unknown length, or ended early: the bar is full now
             self.bar.total = run.history.steps
@@ -287,7 +330,8 @@ class Progress(Callback):
         print(f"{run.where}: {run.history.steps} steps in {time.monotonic() - self.began:.1f} s, total {ends[0]} → {ends[1]}")
 
 # %% ../../nbs/50_train.loop.ipynb #7d9bb8a7
-def random_state() -> dict:
+def random_state(
+) -> dict:  # For `set_random_state`
     "The state of Python's, NumPy's and torch's global generators, in types that a weights-only file may hold."
     name, keys, *rest = np.random.get_state()
     return {"python": random.getstate(), "numpy": [name, keys.tolist(), *rest], "torch": torch.get_rng_state(),
@@ -315,27 +359,39 @@ class Checkpoint(Callback):
     ):
         self.path, self.modules, self.every, self.resume = Path(path), dict(modules), every, resume
 
-    def parts(self, run) -> dict:
+    def parts(self,
+        run: Run,  # Whose optimizer, scaler, history and scheduler are part of it
+    ) -> dict:     # Name → what has `state_dict` and `load_state_dict`
         "Everything with a state, by name."
         parts = {**self.modules, "optimizer": run.optimizer, "scaler": run.scaler, "history": run.history}
         return parts if run.scheduler is None else {**parts, "scheduler": run.scheduler}
 
     def before_training(self, run):
+        "Go on from the file, if there is one."
         self.now = None
         if self.resume and self.path.exists(): self.load(run)
         self.epoch_start = random_state()
 
     def before_epoch(self, run):
+        "The order of the epoch has been drawn again: back to the randomness of now."
         if self.now is not None: set_random_state(self.now)
         self.now = None
 
     def after_step(self, run):
+        "Save when it is time to."
         if run.history.steps % self.every == 0: self.save(run)
 
-    def after_epoch(self, run): self.epoch_start = random_state()
-    def after_training(self, run): self.save(run)
+    def after_epoch(self, run):
+        "Remember where the next epoch's order will be drawn from."
+        self.epoch_start = random_state()
 
-    def save(self, run):
+    def after_training(self, run):
+        "Save the end."
+        self.save(run)
+
+    def save(self,
+        run: Run,  # Under way
+    ):
         "Write the state; refuse to write parameters that are not finite."
         check_losses(run)
         check_parameters(run)
@@ -343,7 +399,9 @@ class Checkpoint(Callback):
                  "parts": {name: part.state_dict() for name, part in self.parts(run).items()}}
         with atomic_path(self.path) as partial: torch.save(state, partial)
 
-    def load(self, run):
+    def load(self,
+        run: Run,  # Not begun
+    ):
         "Set the run back to what the file holds."
         remedy = "Give the path of this run's own checkpoint, or delete the file to start anew"
         try: state = torch.load(self.path, map_location="cpu", weights_only=True)
