@@ -47,9 +47,9 @@ def row_line(
 
 
 def parse_rows(
-    data: bytes,                # A header and whole lines
-    where: str | Path = "rows", # Named in errors
-) -> list[dict]:
+    data: bytes,                 # A header and whole lines
+    where: str | Path = "rows",  # Named in errors
+) -> list[dict]:                 # Each with every column of `COLUMNS`
     "Typed rows from the bytes of a rows file."
     lines = list(csv.reader(io.StringIO(data.decode())))
     if not lines or tuple(lines[0]) != tuple(COLUMNS):
@@ -61,7 +61,7 @@ def parse_rows(
 
 def read_rows(
     path: str | Path,  # A rows file, or the folder of a run
-) -> list[dict]:
+) -> list[dict]:       # Each with every column of `COLUMNS`
     "The rows of a run, typed, in the order in which they were written; a line cut short at the end is left out."
     path = Path(path)
     path = path/"rows.csv" if path.is_dir() else path
@@ -108,13 +108,18 @@ class RowFile:
         self.file.write(line)
         os.fsync(self.file.fileno())
 
-    def append(self, row: Mapping):
+    def append(self,
+        row: Mapping,  # Every column of `COLUMNS`
+    ):
         "Write one row, durably."
         line = row_line(row)
         self._write(line)
         self.rows += parse_rows(_line(COLUMNS) + line)    # what a resumed run would read
 
-    def close(self): self.file.close()
+    def close(self):
+        "Give up the file and its lock."
+        self.file.close()
+
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
@@ -181,7 +186,7 @@ def episode_rows(
 def summarise(
     rows: Sequence[Mapping],                # Rows of one or several seeds
     classes: Mapping[int, str] | Iterable[int] | None = None,  # All classes of the benchmark (ids, or id -> name); None: those in the rows
-) -> dict:
+) -> dict:                                  # miou, fb_iou, an interval of each, episodes, seconds, by_seed, by_class
     "Scores in percent with 95 % intervals, the time spent, and the same by seed and by class."
     rows = list(rows)
     ids = None if classes is None else list(classes)
@@ -197,7 +202,8 @@ def summarise(
         by_class={names[c]: dict(class_id=c, iou=class_miou(some), episodes=len(some)) for c, some in of("class_id").items()})
 
 # %% ../../nbs/70_evaluate.benchmark.ipynb #c52ef37d
-def versions() -> dict:
+def versions(
+) -> dict:  # Name -> version
     "Versions of what the numbers depend on."
     import cdfss
     installed = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}
@@ -259,7 +265,10 @@ def _open_folder(out: Path, asked: dict, info: dict, manifests: Mapping, resume:
     return file
 
 
-def write_json(path: str | Path, content: dict):
+def write_json(
+    path: str | Path,  # Its folder is made
+    content: dict,     # Of JSON's types
+):
     "Write JSON, whole or not at all."
     with atomic_path(path) as partial: partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
