@@ -45,7 +45,7 @@ def _frequencies(size): return np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(si
 
 def draw_texture(
     rng: np.random.Generator,  # A little of frequency and angle differs from one drawing to the next
-    texture: Texture,
+    texture: Texture,          # The material
     size: int,                 # Side in pixels
 ) -> np.ndarray:               # [size,size,3] float, about in [0,1]
     "A square full of one material."
@@ -79,10 +79,10 @@ class Shape:
 
 
 def draw_outline(
-    rng: np.random.Generator,
-    shape: Shape,
-    radius: float,    # Pixels
-):                    # depth(dx, dy) -> pixels, for offsets from the centre
+    rng: np.random.Generator,  # Draws
+    shape: Shape,              # The family
+    radius: float,             # Pixels
+):                             # depth(dx, dy) -> pixels, for offsets from the centre
     "One outline of the family, as a function from offsets to depth."
     k = np.arange(2, 7)[:, None, None]
     coefficients, phases = rng.normal(0, shape.wobble, k.shape)/k, rng.uniform(0, 2*np.pi, k.shape)
@@ -109,7 +109,9 @@ class Task:
 MAX_CLASSES = 4
 
 
-def sample_task(rng: np.random.Generator) -> Task:
+def sample_task(
+    rng: np.random.Generator,  # Draws
+) -> Task:                     # Its scenes are still to be drawn
     "Materials, shapes and colours of a task."
     grey, plain, spread = rng.random() < 0.3, rng.random() < 0.6, rng.choice([0.12, 0.25, 0.4])
     base = rng.uniform(0.2, 0.8) + rng.normal(0, 0.12, 3)
@@ -142,16 +144,16 @@ def _inside(depth, softness): return 1/(1 + np.exp(-np.clip(2*depth/softness, -3
 
 
 def draw_object(
-    rng: np.random.Generator,
-    image: np.ndarray,    # [H,W,3], drawn into
-    labels: np.ndarray,   # [H,W], drawn into
-    shape: Shape,
-    surface,              # Canvas of the class's material, and of its core's (or None)
-    outline,              # From `draw_outline`
-    radius: float,        # Pixels
-    x: float,             # Centre
-    y: float,
-    label: int,
+    rng: np.random.Generator,  # Draws
+    image: np.ndarray,         # [H,W,3], drawn into
+    labels: np.ndarray,        # [H,W], drawn into
+    shape: Shape,              # Its edge, core and rim
+    surface,                   # Canvas of the class's material, and of its core's (or None)
+    outline,                   # From `draw_outline`
+    radius: float,             # Pixels
+    x: float,                  # Centre, column
+    y: float,                  # Centre, row
+    label: int,                # The class, from 1
 ):
     "Lay one object over what is there."
     size, reach = len(labels), 1.6*radius*np.sqrt(shape.elongation) + 2*shape.softness
@@ -170,7 +172,11 @@ def draw_object(
     labels[rows, columns][depth > 0] = label
 
 
-def draw_strokes(rng: np.random.Generator, image: np.ndarray, count: int) -> np.ndarray:
+def draw_strokes(
+    rng: np.random.Generator,  # Draws
+    image: np.ndarray,         # [H,W,3] in [0,1]
+    count: int,                # How many lines
+) -> np.ndarray:               # The image with the lines
     "Thin bent lines over everything, as hairs and scratches are."
     picture, size = Image.fromarray((255*np.clip(image, 0, 1)).astype(np.uint8)), len(image)
     pen, t = ImageDraw.Draw(picture), np.linspace(0, 1, 16)[:, None]
@@ -183,8 +189,8 @@ def draw_strokes(rng: np.random.Generator, image: np.ndarray, count: int) -> np.
 
 # %% ../../nbs/52_train.embedded.ipynb #d3e00708
 def draw_scene(
-    rng: np.random.Generator,
-    task: Task,
+    rng: np.random.Generator,        # Draws
+    task: Task,                      # Materials and shapes
     size: int = 192,                 # Side in pixels
 ) -> tuple[np.ndarray, np.ndarray]:  # Image [size,size,3] uint8; labels [size,size] uint8, 0 = ground, classes from 1
     "One scene of a task."
@@ -209,9 +215,9 @@ def draw_scene(
 
 def draw_pool(
     tasks: int,        # How many
-    seed: int = 0,
+    seed: int = 0,     # Another seed, other tasks
     scenes: int = 4,   # In each task
-    size: int = 192,
+    size: int = 192,   # Side in pixels
 ) -> tuple[torch.Tensor, torch.Tensor]:  # Images [tasks,scenes,3,size,size] uint8; labels [tasks,scenes,size,size] uint8
     "The images that the network is trained on, drawn once and kept in memory."
     images = np.empty((tasks, scenes, size, size, 3), np.uint8)
@@ -230,7 +236,7 @@ def warp(
     images: torch.Tensor,    # [N,3,H,W] uint8, the two scenes of a task one after the other
     labels: torch.Tensor,    # [N,H,W] uint8
     size: int,               # Side of the result
-    rng: torch.Generator,
+    rng: torch.Generator,    # Draws
 ) -> tuple[torch.Tensor, torch.Tensor]:  # [N,3,size,size] float in [0,1]; [N,size,size] int64
     "Crop, turn, mirror and resize each scene in its own way; the two of a task to a similar scale."
     n = len(images)
@@ -271,7 +277,7 @@ def _colors(images, rng):
 
 def restyle(
     images: torch.Tensor,    # [N,3,H,W] float in [0,1], the two scenes of a task one after the other
-    rng: torch.Generator,
+    rng: torch.Generator,    # Draws
 ) -> torch.Tensor:           # [N,3,H,W], ImageNet-normalised
     "Another light, other colours, another camera; in every third task the two scenes become strangers to each other."
     n, h, w = len(images), *images.shape[-2:]
@@ -294,16 +300,19 @@ def restyle(
     return (images.clamp(0, 1) - MEAN)/STD
 
 # %% ../../nbs/52_train.embedded.ipynb #fde7b372
-def one_hot_shares(labels, size):
-    "Share of each class in each cell of a level: [N,1+MAX_CLASSES,h,w] from labels [N,H,W]."
+def one_hot_shares(
+    labels: torch.Tensor,   # [N,H,W] int64, 0 = ground
+    size: tuple[int, int],  # Height and width of the level
+):                          # [N,1+MAX_CLASSES,h,w], sums to 1 over the classes
+    "Share of each class in each cell of a level."
     return F.adaptive_avg_pool2d(F.one_hot(labels, 1 + MAX_CLASSES).permute(0, 3, 1, 2).float(), size)
 
 
 def comparison_loss(
     level: torch.Tensor,     # [N,C,h,w], the two scenes of a task one after the other
     labels: torch.Tensor,    # [N,H,W] int64, 0 = ground
-    temperature: float = 0.1,
-    cells: int = 64,        # Query cells looked at, at most: evenly spaced from a start that moves with the step
+    temperature: float = 0.1,  # τ
+    cells: int = 64,         # Query cells looked at, at most: evenly spaced from a start that moves with the step
     start: int = 0,          # The first of them
 ) -> torch.Tensor:           # Scalar
     "Balanced cross entropy of labelling each scene's cells by comparison with its partner's."
@@ -343,7 +352,7 @@ class Batches:
         steps: int,             # How many
         tasks: int = 8,         # In a batch; two scenes each
         sizes: tuple[int, ...] = (96, 96, 96, 128),  # Side of the images, from the run's first part to its last
-        seed: int = 0,
+        seed: int = 0,          # Another seed, other pairs, crops and light
     ):
         self.pool, self.steps, self.tasks, self.sizes, self.seed = pool, steps, tasks, sizes, seed
 
@@ -372,7 +381,10 @@ class Objective(nn.Module):
         super().__init__()
         self.net, self.probes, self.steps = net, nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels), 0
 
-    def forward(self, batch):        # From `Batches`
+    def forward(self,
+        batch: tuple[torch.Tensor, torch.Tensor],  # From `Batches`
+    ) -> dict[str, torch.Tensor]:                  # One term a level, and `figure`
+        "The terms of a step, for `train`."
         images, labels = batch
         levels, self.steps = self.net(images), self.steps + 1
         with torch.autocast(images.device.type, enabled=False):
@@ -384,25 +396,33 @@ class Objective(nn.Module):
 # %% ../../nbs/52_train.embedded.ipynb #caae516e
 class StopAfter(Callback):
     "End a run early: its learning rate has then not yet fallen."
-    def __init__(self, steps: int): self.steps = steps
-    def after_step(self, run): run.stop = run.index >= self.steps
+    def __init__(self,
+        steps: int,  # In the run's first epoch
+    ):
+        self.steps = steps
+
+    def after_step(self, run):
+        "Ask for the end when it is time."
+        run.stop = run.index >= self.steps
 
 
-def half_precision(net: nn.Module) -> dict[str, torch.Tensor]:
+def half_precision(
+    net: nn.Module,            # Any module
+) -> dict[str, torch.Tensor]:  # Its `state_dict`, floats as float16
     "The tensors of a module for storage: floats as float16."
     return {name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in net.state_dict().items()}
 
 
 def train_embedded(
     out: str | Path,                # The .safetensors file to write; the card lies beside it as .json
-    steps: int = 1800,
-    seed: int = 0,
+    steps: int = 1800,              # Batches
+    seed: int = 0,                  # Of weights, tasks and batches
     tasks: int = 500,               # Drawn, four scenes each
     batch: int = 8,                 # Tasks in a step, two scenes each
     sizes: tuple[int, ...] = (96, 96, 96, 128),  # Side of the images, from the run's first part to its last
     learning_rate: float = 3e-3,    # Largest; down a cosine to 0
     warmup: int = 100,              # Steps over which it rises
-    weight_decay: float = 0.02,
+    weight_decay: float = 0.02,     # Of AdamW
     start: str | Path | None = None,  # Weights of an earlier run to go on from, its card beside them
     stop_after: int | None = None,  # Steps after which to stop early
     precision: str = "bfloat16",    # Of the forward pass, see `train`
