@@ -30,7 +30,11 @@ def _one_line(error: Exception) -> str | None:
 
 class Cli(click.Group):
     "A group of commands that answers every mistake with one line and exit status 2."
-    def main(self, args=None, **settings):
+    def main(self,
+        args=None,   # What was typed after `cdfss`; None: the process's own arguments
+        **settings,  # As click has them
+    ):
+        "Run a command and leave with its exit status."
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         settings |= dict(prog_name="cdfss", standalone_mode=False)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")   # before torch: threads that spin while they wait cripple a busy machine
@@ -47,14 +51,24 @@ class Cli(click.Group):
 # %% ../../nbs/82_app.cli.ipynb #72c07f1e
 class Option(click.Option):
     "An option that belongs to a group of the help text; with `many=True` it takes all values up to the next option."
-    def __init__(self, names, *, group: str = "Options", many: bool = False, **settings):
+    def __init__(self,
+        names,                   # As "--images"
+        *,
+        group: str = "Options",  # Heading in the help text
+        many: bool = False,      # Whether it takes all values up to the next option
+        **settings,              # As click has them
+    ):
         super().__init__(names, **settings, **(dict(multiple=True) if many else {}))
         self.group, self.many = group, many
 
 
 class Command(click.Command):
     "A command whose help shows its options by group."
-    def parse_args(self, ctx, args):
+    def parse_args(self,
+        ctx: click.Context,  # Of this call
+        args: list[str],     # What was typed after the command's name
+    ) -> list[str]:          # What is left over
+        "Write an option with several values as several options, which click understands."
         many, current, spread = {name for p in self.params if getattr(p, "many", False) for name in p.opts}, None, []
         for arg in args:
             if arg.startswith("-"): current, first = (arg if arg in many else None), True
@@ -63,7 +77,11 @@ class Command(click.Command):
             spread.append(arg)
         return super().parse_args(ctx, spread)
 
-    def format_options(self, ctx, formatter):
+    def format_options(self,
+        ctx: click.Context,              # Of this call
+        formatter: click.HelpFormatter,  # Written to
+    ):
+        "The options by group."
         groups = {}
         for p in self.get_params(ctx):
             if record := p.get_help_record(ctx): groups.setdefault(getattr(p, "group", "Options"), []).append(record)
@@ -71,7 +89,11 @@ class Command(click.Command):
             with formatter.section(title): formatter.write_dl(records)
 
 
-def option(group: str, *names, **settings):
+def option(
+    group: str,  # Heading in the help text
+    *names,      # As "--images"
+    **settings,  # As click has them, and `many`
+):               # A decorator
     "An option in a group of the help text; a default is shown."
     return click.option(*names, cls=Option, group=group, show_default="default" in settings, **settings)
 
@@ -85,7 +107,10 @@ def main():
     "Cross-domain few-shot segmentation: from a few labelled images of something new to masks of it, and from benchmarks to numbers."
 
 
-def command(name: str, examples: str = ""):
+def command(
+    name: str,           # What is typed after `cdfss`
+    examples: str = "",  # Lines to copy
+):                       # A decorator
     "Add a command to `main`, with examples below its help."
     return main.command(name, cls=Command, epilog=f"\b\nExamples:\n{examples}" if examples else None)
 
@@ -120,11 +145,13 @@ method_options = _all(
     option("Method", "--method", metavar="NAME", default="mtmnet", help="See `cdfss methods`."),
     option("Method", "--preset", metavar="NAME", help="A named configuration, as reference or clean. Default: the method's best."),
     option("Method", "--backbone", metavar="NAME", default="embedded", help="See `cdfss methods`; also timm:NAME and PATH.py:FUNCTION."),
-    option("Method", "--weights", metavar="FILE", default="auto", help="imagenet, embedded, a .pth or .safetensors file, or none (random)."),
+    option("Method", "--weights", metavar="FILE", default="auto",
+           help="imagenet, embedded, a .pth or .safetensors file, or none (random)."),
     option("Method", "--stages", metavar="N", help="How many of the backbone's stages to use, or their names (layer2,layer3)."),
     option("Method", "--adapt", type=click.Choice(["first-episode", "every-episode"]),
            help="Fit once a class, or anew for each query. Default: the preset's."),
-    option("Method", "--postprocess", type=click.Choice(["off", "always", "dynamic"]), help="Refine masks by a CRF. Default: the preset's."),
+    option("Method", "--postprocess", type=click.Choice(["off", "always", "dynamic"]),
+           help="Refine masks by a CRF. Default: the preset's."),
     option("Method", "--set", "settings", type=_Setting(), multiple=True, help="Any other setting of the method; may be repeated."),
 )
 compute_options = _all(
@@ -272,7 +299,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
 def image_files(
     given: tuple[str, ...],  # Files, folders, and patterns such as images/*.png
     what: str,               # The option, for messages
-) -> list[Path]:
+) -> list[Path]:             # At least one
     "All image files that are meant, each once, those of a folder or a pattern sorted by name."
     import glob
     from cdfss.core import CdfssError
@@ -317,6 +344,7 @@ def output_names(
 # %% ../../nbs/82_app.cli.ipynb #18efde0d
 def _save_png(pixels, path: Path):
     from PIL import Image
+
     from cdfss.core import atomic_path
     with atomic_path(path) as partial: Image.fromarray(pixels).save(partial, format="PNG")
 
@@ -416,8 +444,16 @@ def few_episodes(
     return replace(manifest, entries=tuple(manifest.entries[i] for _, i in sorted(turns)[:episodes]), lines=())
 
 
-def demo_set(name: str, segmenter, episodes: int, seed: int, adapt: str, out: Path, image_size: int) -> list[dict]:
-    "Run a few episodes of one drawn set, save the first as a picture, return the rows."
+def demo_set(
+    name: str,        # A drawn set
+    segmenter,        # An unadapted method
+    episodes: int,    # How many
+    seed: int,        # Of the episodes
+    adapt: str,       # "first-episode" or "every-episode"
+    out: Path,        # Folder of the picture
+    image_size: int,  # Side that images are resized to
+) -> list[dict]:      # Rows, as `cdfss.evaluate.benchmark` has them
+    "Run a few episodes of one drawn set and save the first as a picture."
     from cdfss import show
     from cdfss.data.episodes import Episodes, sample_manifest
     from cdfss.data.readers import open_dataset
@@ -436,7 +472,8 @@ def demo_set(name: str, segmenter, episodes: int, seed: int, adapt: str, out: Pa
 @command("demo", examples="  cdfss demo --out out/demo\n")
 @option("Output", "--out", type=PATH, metavar="DIR", default=Path("out/demo"), help="Folder for the pictures and demo.csv.")
 @option("Output", "--episodes", type=COUNT, metavar="N", default=6, help="How many episodes a set.")
-@option("Output", "--image-size", type=PIXELS, metavar="PIXELS", default=256, help="Side that images are resized to; they are drawn at 256.")
+@option("Output", "--image-size", type=PIXELS, metavar="PIXELS", default=256,
+        help="Side that images are resized to; they are drawn at 256.")
 @method_options
 @compute_options
 def demo(out, episodes, image_size, seed, threads, adapt, **options):
@@ -450,7 +487,8 @@ def demo(out, episodes, image_size, seed, threads, adapt, **options):
     set_threads(threads)
     segmenter = _builder(**options)(seed)
     adapt = adapt or getattr(getattr(segmenter, "config", None), "adapt", "first-episode")
-    click.echo(f"{options['method']} on the {options['backbone']} backbone: {episodes} episodes a drawn set, one labelled image an episode.")
+    what = f"{options['method']} on the {options['backbone']} backbone"
+    click.echo(f"{what}: {episodes} episodes a drawn set, one labelled image an episode.")
     table, everything = [], []
     for name in SAMPLE_SETS:
         click.echo(f"{name}: adapting and predicting …")
