@@ -1,0 +1,156 @@
+"""What each part of MTMNet brings on real images: parts taken from the full method, and parts added to nothing, on the very same episodes.
+
+    python benchmarks/ablation.py --out out/ablation                     run what is missing, then print the table
+    python benchmarks/ablation.py --out out/ablation --store             … and store it in benchmarks/ablation.json
+    python benchmarks/ablation.py --image-size 200 --seeds 0,1 --store   smaller images, fewer seeds: much less time
+
+It can be stopped at any time and goes on where it stopped. Needs the images and manifests below CDFSS_SHARED, as real_images.py does.
+"""
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+from common import BACKBONES, SETS, here, need_images, real_episodes, run_once
+from torch import nn
+
+from cdfss.core import set_threads, unknown_name
+from cdfss.evaluate.benchmark import read_rows, summarise, versions
+from cdfss.evaluate.report import mean_difference
+from cdfss.methods.base import build_method
+from cdfss.model.backbone import backbone
+
+COMMON = {"preset": "reference", "postprocess": "off"}
+NOTHING = dict(contrast=0.0, prototype=0.0, mask=0.0, triplet=0.0, keep=0.0)
+alone = lambda *terms: NOTHING | {term: 1.0 for term in terms}
+VARIANTS = {  # name -> what differs from the full method
+    "full": {},
+    "without contrast": dict(contrast=0.0),
+    "without prototype": dict(prototype=0.0),
+    "without mask": dict(mask=0.0),
+    "without triplet": dict(triplet=0.0),
+    "without mask and triplet": dict(mask=0.0, triplet=0.0),
+    "with keep": dict(keep=1.0),
+    "contrast alone": alone("contrast"),
+    "prototype alone": alone("prototype"),
+    "mask alone": alone("mask"),
+    "triplet alone": alone("triplet"),
+    "keep alone": alone("keep"),
+    "random heads": dict(steps=0),
+    "mask_target round": dict(mask_target="round"),
+    "normalise_compare": dict(normalise_compare=True),
+    "bn_mode running": dict(bn_mode="running"),
+}
+
+
+class Remembered(nn.Module):
+    "A frozen network that sees each single image once: variants and seeds all look at the same few hundred."
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.seen = net, {}
+
+    def forward(self, images):
+        if len(images) > 1: return self.net(images)                # sheared views, which differ from fit to fit
+        key = hashlib.sha256(images.cpu().numpy().tobytes()).digest()
+        if key not in self.seen: self.seen[key] = list(self.net(images))
+        return self.seen[key]
+
+
+def frozen(name: str, weights: str | None, stages=None):
+    "A backbone that remembers."
+    place, weights = BACKBONES.get(name, (name, weights))
+    net = backbone(here(place), here(weights) if name in BACKBONES else weights, stages)
+    net.net = Remembered(net.net)
+    return net
+
+
+def measure(out: Path, nets: dict, builds: dict, image_size: int, seeds: list[int], threads: int):
+    "Run what is missing: seed by seed, set by set, all variants of a set while its images are remembered."
+    for seed in seeds:
+        for name in SETS:
+            episodes = real_episodes(name, image_size=image_size)
+            for variant, build in builds.items():
+                run_once(folder(out, variant, name, seed), build, episodes, seeds=(seed,), threads=threads, progress=False)
+                print(f"seed {seed}, {name}: {variant}", flush=True)
+            for net in nets.values(): net.net.seen.clear()
+
+
+def folder(out: Path, variant: str, name: str, seed: int) -> Path: return out/f"{name}_seed{seed}_{variant.replace(' ', '_')}"
+
+
+def evaluate(rows: dict, seeds: list[int]) -> tuple[list[dict], list[dict]]:
+    "Scores by set, and paired differences from the full method by set and on the mean of the sets."
+    scores, differences = [], []
+    for variant in dict.fromkeys(variant for variant, _ in rows):
+        for name in SETS:
+            s = summarise(rows[variant, name])
+            low, high = s["miou_interval"]
+            scores.append(dict(variant=variant, set=name, miou=s["miou"], low=low, high=high, fb_iou=s["fb_iou"]))
+        if variant == "full": continue
+        for name in (*SETS, "mean"):
+            pairs = [(rows[variant, n], rows["full", n]) for n in (SETS if name == "mean" else (name,))]
+            d = mean_difference(pairs)
+            low, high = d["interval"]
+            by_seed = [mean_difference([[of_seed(run, seed) for run in pair] for pair in pairs], draws=1)["difference"] for seed in seeds]
+            differences.append(dict(variant=variant, set=name, difference=d["difference"], low=low, high=high, by_seed=by_seed))
+    return scores, differences
+
+
+def of_seed(rows: list[dict], seed: int) -> list[dict]: return [row for row in rows if row["seed"] == seed]
+
+
+def lines(rows: list[dict]) -> str:
+    "One row a line, rounded, so that the file stays small and its changes can be read."
+    def short(value):
+        if isinstance(value, list): return [short(v) for v in value]
+        return round(value, 2) if isinstance(value, float) else value
+    return ",\n".join("  " + json.dumps({key: short(value) for key, value in row.items()}) for row in rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out/ablation"))
+    parser.add_argument("--backbone", default="embedded", help=f"one of {', '.join(BACKBONES)}, or what cdfss benchmark takes")
+    parser.add_argument("--weights", default="auto", help="for a backbone that is not in this list")
+    parser.add_argument("--image-size", type=int, default=400)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--variants", help="some of them, separated by commas; default all")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--store", action="store_true")
+    arguments = parser.parse_args()
+    need_images()
+    set_threads(arguments.threads)
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+
+    nets = {"all": frozen(arguments.backbone, arguments.weights)}
+    for stage in nets["all"].stages or (): nets[stage] = frozen(arguments.backbone, arguments.weights, (stage,))
+    mtmnet = lambda net, options: lambda seed: build_method("mtmnet", backbone=nets[net], seed=seed, **COMMON | options)
+    builds = {variant: mtmnet("all", options) for variant, options in VARIANTS.items()}
+    builds |= {f"only {stage}": mtmnet(stage, {}) for stage in nets if stage != "all"}
+    builds["raw"] = lambda seed: build_method("raw", backbone=nets["all"], seed=seed)
+    if arguments.variants:
+        asked = ["full", *arguments.variants.split(",")]
+        for variant in asked:
+            if variant not in builds: raise SystemExit(str(unknown_name("variant", variant, builds)))
+        builds = {variant: build for variant, build in builds.items() if variant in asked}
+
+    out = arguments.out/f"{arguments.backbone}_{arguments.image_size}".replace("/", "_").replace(":", "_")
+    measure(out, nets, builds, arguments.image_size, seeds, arguments.threads)
+    read = lambda variant, name: [row for seed in seeds for row in read_rows(folder(out, variant, name, seed))]
+    rows = {(variant, name): read(variant, name) for variant in builds for name in SETS}
+    scores, differences = evaluate(rows, seeds)
+    for d in differences:
+        if d["set"] == "mean": print("{variant:26s} {difference:+6.2f} [{low:+6.2f}, {high:+6.2f}]".format(**d))
+    if not arguments.store: return
+    command = ["python benchmarks/ablation.py --store", f"--backbone {arguments.backbone}", f"--image-size {arguments.image_size}",
+               f"--seeds {arguments.seeds}"] + ([f'--variants "{arguments.variants}"'] if arguments.variants else [])
+    about = dict(command=" ".join(command), method="mtmnet", options=COMMON, backbone=arguments.backbone,
+                 weights_sha256=nets["all"].weights_sha256, adapt="first-episode", image_size=arguments.image_size, shots=1,
+                 episodes_a_set=len(rows["full", SETS[0]])//len(seeds), seeds=seeds, threads=arguments.threads, versions=versions(),
+                 variants={name: options for name, options in VARIANTS.items() if name in builds})
+    head = json.dumps(about, indent=1)[:-2]
+    text = f'{head},\n "scores": [\n{lines(scores)}\n ],\n "differences": [\n{lines(differences)}\n ]\n}}\n'
+    (Path(__file__).parent/"ablation.json").write_text(text)
+
+
+if __name__ == "__main__": main()
