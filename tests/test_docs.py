@@ -200,6 +200,7 @@ def browser():
 def page(browser, built):
     "A tab that must stay without errors and load nothing but the files of the docs, as when they are opened from a disk."
     tab, troubles = browser.new_page(color_scheme="light"), []
+    tab.set_default_timeout(120_000)    # a page of a busy machine
     tab.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: troubles.append(str(error)))
     tab.on("requestfailed", lambda request: None if request.failure == "net::ERR_ABORTED" else troubles.append(request.url))   # left early
