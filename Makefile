@@ -6,8 +6,8 @@ READY := $(VENV)/.ready
 CRF := pydensecrf2==1.1
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# on a busy machine, threads that spin while they wait make everything several times slower
-export OMP_WAIT_POLICY := PASSIVE
+# a thread that waits spins for some microseconds and then sleeps: spinning on cripples a busy machine, sleeping at once halves the speed of small images
+export GOMP_SPINCOUNT := 10000
 
 .PHONY: help demo test lab docs notebooks readme lock clean
 help:  ## this list

@@ -281,7 +281,7 @@ def show_table(
     from pandas import DataFrame
     from pandas.io.formats.style import Styler
     names, *cells = _table_cells(rows, columns, digits)
-    return Styler(DataFrame(cells, columns=names), uuid_len=0).hide(axis="index")    # no random id: stored outputs stay the same
+    return Styler(DataFrame(cells, columns=names), uuid_len=0).format(escape="html").hide(axis="index")    # no random id: stored outputs stay the same
 
 
 def text_table(

@@ -37,7 +37,7 @@ class Cli(click.Group):
         "Run a command and leave with its exit status."
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         settings |= dict(prog_name="cdfss", standalone_mode=False)
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")   # before torch: threads that spin while they wait cripple a busy machine
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")   # before torch: a thread that waits spins for some microseconds, then sleeps
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: click.echo(f"Note: {message}", err=True)
             try: status = super().main(args, **settings) or 0

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['dense_affinity', 'attended_support', 'join_shots', 'fuse_levels']
 
-# %% ../../nbs/44_model.affinity.ipynb #f204617e
+# %% ../../nbs/44_model.affinity.ipynb #d04efbb3
 import math
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from ..core import CdfssError
 
-# %% ../../nbs/44_model.affinity.ipynb #f9e2367f
+# %% ../../nbs/44_model.affinity.ipynb #40e733d8
 def dense_affinity(
     query: torch.Tensor,         # Query features `[*,C,P]`, P pixels
     support: torch.Tensor,       # Support features `[*,C,Q]`; Q counts the pixels of all shots (see `join_shots`)
@@ -27,13 +27,13 @@ def dense_affinity(
         raise CdfssError(f"query {tuple(query.shape)}, support {tuple(support.shape)} and mask {tuple(mask.shape)} do not fit",
                          where="dense_affinity", remedy="Give [*,C,P], [*,C,Q] and [*,Q] with one C and at least one support pixel")
     mask = mask.to(query.dtype)
-    values = F.pad(mask[..., None], (0, 7)) if mask.is_cuda else mask[..., None]
+    values = F.pad(mask[..., None], (0, 7 if mask.is_cuda else channels - 1))
     lead = torch.broadcast_shapes(query.shape[:-2], support.shape[:-2], mask.shape[:-1])
     fold = lambda x: x.expand(*lead, *x.shape[-2:]).reshape(-1, 1, *x.shape[-2:]).contiguous()   # [batch, one head, pixels, columns]
     mixed = F.scaled_dot_product_attention(fold(query.mT), fold(support.mT), fold(values), scale=scale)[..., 0]
     return mixed.reshape(*lead, pixels).clamp(mask.amin(-1, keepdim=True), mask.amax(-1, keepdim=True))
 
-# %% ../../nbs/44_model.affinity.ipynb #bd64cd16
+# %% ../../nbs/44_model.affinity.ipynb #8b3dfeaf
 def attended_support(
     query_vector: torch.Tensor,  # Feature `[C]` of one query pixel
     support: torch.Tensor,       # Support features `[C,Q]`
@@ -43,7 +43,7 @@ def attended_support(
     scale = query_vector.shape[0] ** -0.5 if scale is None else scale
     return torch.softmax(scale * (query_vector @ support), dim=-1)
 
-# %% ../../nbs/44_model.affinity.ipynb #a4d6e0d4
+# %% ../../nbs/44_model.affinity.ipynb #9d31d98b
 def join_shots(
     features: torch.Tensor,              # Support features `[*,K,C,h,w]`
     masks: torch.Tensor,                 # Support masks `[*,K,h,w]` at the same resolution
@@ -54,7 +54,7 @@ def join_shots(
                          remedy="Give [*,K,C,h,w] and [*,K,h,w]; bring the masks to the features' resolution first")
     return features.movedim(-4, -3).flatten(-3), masks.flatten(-3)
 
-# %% ../../nbs/44_model.affinity.ipynb #88276451
+# %% ../../nbs/44_model.affinity.ipynb #78928778
 def fuse_levels(
     maps: Sequence[torch.Tensor],                 # One map `[B,h,w]` a level, of any resolution
     size: int | tuple[int, int],                  # Of the result, in pixels

@@ -6,7 +6,7 @@
 __all__ = ['TORCHVISION', 'EMBEDDED_WEIGHTS', 'ResidualBlock', 'EmbeddedNet', 'backbones', 'hash_tensors', 'Backbone', 'backbone',
            'level_shapes']
 
-# %% ../../nbs/40_model.backbone.ipynb #0f575724
+# %% ../../nbs/40_model.backbone.ipynb #c158d542
 import hashlib
 import importlib.util
 import warnings
@@ -18,7 +18,7 @@ from torch import nn
 
 from ..core import CdfssError, derive_seed, file_sha256, unknown_name
 
-# %% ../../nbs/40_model.backbone.ipynb #a2362265
+# %% ../../nbs/40_model.backbone.ipynb #a8590415
 class ResidualBlock(nn.Module):
     "Two 3×3 convolutions with batch normalisation beside a skip connection; returns the sum before the ReLU."
     def __init__(self,
@@ -39,7 +39,7 @@ class ResidualBlock(nn.Module):
         "The block's sum."
         return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.downsample(x)
 
-# %% ../../nbs/40_model.backbone.ipynb #aa1cfe08
+# %% ../../nbs/40_model.backbone.ipynb #496b1b98
 class EmbeddedNet(nn.Module):
     "The built-in network: three levels at stride 8 (layer2) and four at stride 16 (layer3)."
     WIDTHS = (24, 48, 80, 160)  # channels of the first convolution, of stride 4, 8 and 16
@@ -74,7 +74,7 @@ class EmbeddedNet(nn.Module):
                 x = F.relu(total)
         return levels
 
-# %% ../../nbs/40_model.backbone.ipynb #42b410c1
+# %% ../../nbs/40_model.backbone.ipynb #9d30c55a
 def _resnet_stages(*depths):  # blocks in layer2, layer3, layer4
     return {f"layer{i}": tuple(f"layer{i}.{j}.add" for j in range(depth)) for i, depth in enumerate(depths, start=2)}
 
@@ -105,7 +105,7 @@ def backbones(
             "timm:NAME": "any timm model that offers features_only (an extra), its levels of stride 8 and more",
             "PATH.py:FUNCTION": "your own: FUNCTION(weights) returns a module whose output is a list of maps [B,C,h,w]"}
 
-# %% ../../nbs/40_model.backbone.ipynb #36df0c45
+# %% ../../nbs/40_model.backbone.ipynb #912e396a
 def _pick_stages(name, known, stages):
     "The names of the stages to keep, shallow to deep."
     known = tuple(known)
@@ -120,7 +120,7 @@ def _pick_stages(name, known, stages):
     if unknown: raise CdfssError(f"{name} has no stage {', '.join(map(repr, unknown))}", where="stages", remedy=remedy)
     return tuple(s for s in known if s in stages)
 
-# %% ../../nbs/40_model.backbone.ipynb #d093c924
+# %% ../../nbs/40_model.backbone.ipynb #baa0d674
 class _Nodes(nn.Module):
     "A torchvision network re-assembled to return the outputs of `nodes`; parameters keep their names."
     def __init__(self, net, nodes):
@@ -132,7 +132,7 @@ class _Nodes(nn.Module):
 
     def forward(self, images): return list(self.net(images).values())
 
-# %% ../../nbs/40_model.backbone.ipynb #7ebc8c62
+# %% ../../nbs/40_model.backbone.ipynb #9150a7dd
 class _TransformerLevels(nn.Module):
     "torchvision's vision transformer as a pyramid: the patch tokens after each of `blocks`, for images of any size."
     def __init__(self, net, blocks):
@@ -161,7 +161,7 @@ class _TransformerLevels(nn.Module):
             if i in self.blocks: levels.append(x[:, 1:].transpose(1, 2).reshape(batch, -1, h, w))
         return levels
 
-# %% ../../nbs/40_model.backbone.ipynb #3a5a36a5
+# %% ../../nbs/40_model.backbone.ipynb #0576c0cf
 def _read_weights(path):
     "The tensors of a .pth or .safetensors file, by name."
     path = Path(path)
@@ -216,7 +216,7 @@ def hash_tensors(
     for name, tensor in sorted(net.state_dict().items()): digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
-# %% ../../nbs/40_model.backbone.ipynb #4ef20a8c
+# %% ../../nbs/40_model.backbone.ipynb #4fdd45d8
 def _imagenet_weights(name):
     "torchvision's default weights: (tensors, file in torch's cache)."
     import torchvision
@@ -228,7 +228,7 @@ def _imagenet_weights(name):
         raise CdfssError(found, where="weights", remedy=remedy) from None
     return state, Path(torch.hub.get_dir())/"checkpoints"/Path(entry.url).name
 
-# %% ../../nbs/40_model.backbone.ipynb #338ad98b
+# %% ../../nbs/40_model.backbone.ipynb #3ecb4a23
 class Backbone(nn.Module):
     "A frozen network that turns images into its list of feature maps, and remembers what it is."
     def __init__(self,
@@ -259,13 +259,17 @@ class Backbone(nn.Module):
         if not levels or any(not torch.is_tensor(level) or level.dim() != 4 or len(level) != len(images) for level in levels):
             found = f"the module returned {[tuple(getattr(level, 'shape', ())) for level in levels]} for images {tuple(images.shape)}"
             raise CdfssError(found, where=self.name, remedy="A backbone returns a list of maps [B,C,h,w], one entry a level")
+        sums = torch.stack([level.sum(dtype=torch.float32) for level in levels])        # NaN and ∞ survive a sum; one look at the device
+        if not sums.is_meta and not (finite := sums.isfinite()).all():
+            found = f"level {finite.logical_not().nonzero()[0].item()} holds NaN or infinite numbers, from images in [{images.min():.3g}, {images.max():.3g}]"
+            raise CdfssError(found, where=self.name, remedy="Check the weights, and that images are ImageNet-normalised")
         return levels
 
     def extra_repr(self) -> str:
         "What `print` says of it."
         return f"name={self.name!r}, weights={self.weights!r}, stages={self.stages}"
 
-# %% ../../nbs/40_model.backbone.ipynb #e30c707c
+# %% ../../nbs/40_model.backbone.ipynb #24e9054d
 def _build_embedded(stages):
     keep = _pick_stages("embedded", EmbeddedNet.STAGES, stages)
     net = EmbeddedNet(keep)
@@ -302,7 +306,7 @@ def _build_timm(name, stages, pretrained):
         raise CdfssError(found, where="weights", remedy="Without a network, give a weights file or none") from None
     return net, net, keep, ()
 
-# %% ../../nbs/40_model.backbone.ipynb #484fe6d0
+# %% ../../nbs/40_model.backbone.ipynb #1e01fe9b
 def _build_own(name, weights):
     file, _, function = name.rpartition(":")
     if not Path(file).is_file():
@@ -344,7 +348,7 @@ def _check_request(name, weights, stages):
     if weights not in (None, "imagenet", "embedded") and not Path(weights).is_file():
         raise CdfssError("there is no such weights file", where=weights, remedy="Give a file's path, imagenet, embedded or auto")
 
-# %% ../../nbs/40_model.backbone.ipynb #e051e13b
+# %% ../../nbs/40_model.backbone.ipynb #02b36270
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1]/"weights"/"embedded.safetensors"
 
 
@@ -375,7 +379,7 @@ def backbone(
     _fit_weights(named, state, file, above)
     return Backbone(net, name, label, file_sha256(file), keep)
 
-# %% ../../nbs/40_model.backbone.ipynb #242b28b4
+# %% ../../nbs/40_model.backbone.ipynb #132023b0
 def level_shapes(
     backbone: nn.Module,                 # Returns a list of maps
     size: int | tuple[int, int] = 400,   # Of the image in pixels: a side, or (height, width)

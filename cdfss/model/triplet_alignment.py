@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['triplet_loss']
 
-# %% ../../nbs/42_model.triplet_alignment.ipynb #b38d8acd
+# %% ../../nbs/42_model.triplet_alignment.ipynb #60fb8f7d
 import torch
 
 from ..core import CdfssError
 
-# %% ../../nbs/42_model.triplet_alignment.ipynb #268e55e5
+# %% ../../nbs/42_model.triplet_alignment.ipynb #5638c8d9
 def triplet_loss(
     features: torch.Tensor,  # `l n c p`, unit vectors along `c`: head features of the warped supports
     masks: torch.Tensor,     # `n p`, values in [0, 1], the warped masks at this level's size
@@ -20,9 +20,10 @@ def triplet_loss(
     "Triplet contextual alignment: anchor the whole, positive its foreground, negative its background (MTMNet's public code)."
     if axis not in ("space", "channel"):
         raise CdfssError(f"{axis!r} is not an axis of the triplet loss", where="triplet_axis", remedy="Use space or channel")
-    along = -1 if axis == "space" else -2
-    w = masks[None, :, None]
-    # 1e-6 is added to each difference before its norm is taken: PyTorch's pairwise distance does, and so did the public code
-    to_positive = (features*(1 - w) + 1e-6).norm(dim=along)
-    to_negative = (features*w + 1e-6).norm(dim=along)
-    return (to_positive - to_negative + margin).clamp(min=0).flatten(1).mean(1)
+    energy, tiny = features*features, 1e-6
+    # 1e-6 is added to each difference before its norm is taken: PyTorch's pairwise distance does, and so did the public code.
+    # The square is multiplied out, Σ(fw + ε)² = Σf²w² + 2εΣfw + nε², so that the sums are products with the weights.
+    sums = "lncp,np->lnc" if axis == "space" else "lncp,np->lnp"
+    count = features.shape[-1 if axis == "space" else -2]
+    def distance(w): return (torch.einsum(sums, energy, w*w) + 2*tiny*torch.einsum(sums, features, w) + count*tiny**2).clamp(min=0).sqrt()
+    return (distance(1 - masks) - distance(masks) + margin).clamp(min=0).flatten(1).mean(1)
