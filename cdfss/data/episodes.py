@@ -7,7 +7,7 @@ __all__ = ['Pair', 'PROTOCOLS', 'KEPT_PAIRS', 'Support', 'Episode', 'Entry', 'Ma
            'FOREGROUND', 'IMAGE_SIZE', 'IMAGENET_MEAN', 'IMAGENET_STD', 'denormalise', 'image_to_tensor',
            'mask_to_tensor', 'read_image', 'read_mask_values', 'standard_rule']
 
-# %% ../../nbs/10_data.episodes.ipynb #b0312776
+# %% ../../nbs/10_data.episodes.ipynb #97f09fe8
 import hashlib
 import json
 import posixpath
@@ -26,11 +26,11 @@ from ..core import CdfssError, atomic_path, file_sha256, numpy_rng, unknown_name
 from .images import (FOREGROUND, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, check_size, denormalise, image_to_tensor,
                                is_int, is_size, mask_to_tensor, read_image, read_mask_values, read_pair, standard_rule)
 
-# %% ../../nbs/10_data.episodes.ipynb #043be4ac
+# %% ../../nbs/10_data.episodes.ipynb #3eb6095a
 _all_ = ["FOREGROUND", "IMAGE_SIZE", "IMAGENET_MEAN", "IMAGENET_STD", "denormalise", "image_to_tensor", "mask_to_tensor", "read_image",
          "read_mask_values", "standard_rule"]
 
-# %% ../../nbs/10_data.episodes.ipynb #ab6a3edb
+# %% ../../nbs/10_data.episodes.ipynb #37b38319
 @dataclass(frozen=True, eq=False)
 class Support:
     "K labelled images of one class: what a method is given to adapt to."
@@ -59,7 +59,7 @@ class Support:
         "The same support with its tensors on `device`."
         return replace(self, images=self.images.to(device), masks=self.masks.to(device))
 
-# %% ../../nbs/10_data.episodes.ipynb #84659d79
+# %% ../../nbs/10_data.episodes.ipynb #be3de4b0
 _NOTHING = dict(found="there is no support image (0 shots)", where="support", remedy="Give at least one image with its mask")
 
 
@@ -88,7 +88,7 @@ def _check_values(self: Support):
             raise CdfssError(f"the mask is {what}: no pixel is {missing}", where=f"support {self.names[k] if self.names else k}",
                              remedy="Choose another image, or check the mask rule")
 
-# %% ../../nbs/10_data.episodes.ipynb #2efab292
+# %% ../../nbs/10_data.episodes.ipynb #61ac92ef
 @patch(cls_method=True)
 def from_files(cls: Support,
     images: Sequence[str | Path],      # K image files; a single path is one image
@@ -107,7 +107,7 @@ def from_files(cls: Support,
     pairs = [read_pair(image, mask, lambda values: values >= threshold, size) for image, mask in zip(images, masks)]
     return cls(*map(torch.stack, zip(*pairs)), names=tuple(map(str, images)), class_id=class_id, episode=episode)
 
-# %% ../../nbs/10_data.episodes.ipynb #b4372060
+# %% ../../nbs/10_data.episodes.ipynb #75998c24
 @dataclass(frozen=True, eq=False)
 class Episode:
     "One few-shot task: a support, and a query image with its mask for scoring."
@@ -119,7 +119,7 @@ class Episode:
     query_name: str = ""      # The query's file, relative to the root
     index: int = 0            # Place in the manifest, from 0
 
-# %% ../../nbs/10_data.episodes.ipynb #8c5cb0df
+# %% ../../nbs/10_data.episodes.ipynb #b517d286
 Pair = tuple[str, str]  # (image, mask), relative to the root, with forward slashes
 
 
@@ -167,7 +167,7 @@ class Manifest:
 
 def _wrong_shots(found: int, shots: int) -> str: return f"{found} support(s) where the header says {shots}"
 
-# %% ../../nbs/10_data.episodes.ipynb #6883fd4d
+# %% ../../nbs/10_data.episodes.ipynb #3ce3ae43
 @patch
 def dumps(self: Manifest
 ) -> str:  # JSON lines, each with a line feed
@@ -193,7 +193,7 @@ def sha256(self: Manifest) -> str:
     "SHA-256 of the manifest's text."
     return hashlib.sha256(self.dumps().encode()).hexdigest()
 
-# %% ../../nbs/10_data.episodes.ipynb #25adaaca
+# %% ../../nbs/10_data.episodes.ipynb #23c6f3d6
 def _path_problem(name: str) -> str | None:
     "Why a path may not stand in a manifest: it must lie below the root, wherever the root is."
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name): return f"{name!r} is not relative to the root"
@@ -223,7 +223,7 @@ def _entry(row, shots: int | None) -> Entry:
     if shots is not None and len(support) != shots: raise ValueError(_wrong_shots(len(support), shots))
     return Entry(row["class"], row["class_id"], query, support)
 
-# %% ../../nbs/10_data.episodes.ipynb #1afa90ac
+# %% ../../nbs/10_data.episodes.ipynb #6849240c
 def _json_line(text: str):
     try:
         value = json.loads(text)
@@ -294,7 +294,7 @@ def _read_text(path: str | Path) -> str:
         raise CdfssError("this is not a text file in UTF-8", where=path, remedy="Give a manifest (JSON lines)") from None
     except (OSError, ValueError) as error: raise CdfssError(f"the file cannot be opened ({error})", where=path) from None
 
-# %% ../../nbs/10_data.episodes.ipynb #96fe6141
+# %% ../../nbs/10_data.episodes.ipynb #af8f1ed1
 def _image_facts(path: Path) -> tuple[int, int]:
     return read_image(path).size
 
@@ -353,7 +353,7 @@ def check(self: Manifest,
     "Look at every file of the manifest and raise one error that lists every problem with its line number."
     _complain(self.problems(root, is_foreground), where=f"{self.dataset} under {root}")
 
-# %% ../../nbs/10_data.episodes.ipynb #dc88c18b
+# %% ../../nbs/10_data.episodes.ipynb #fef1d6fc
 @patch
 def files_sha256(self: Manifest,
     root: str | Path,  # The folder that the paths are relative to
@@ -370,7 +370,7 @@ def with_files_hash(self: Manifest,
     "The same manifest with the hash of its files in the header."
     return replace(self, extra=self.extra | {"sha256": self.files_sha256(root)})
 
-# %% ../../nbs/10_data.episodes.ipynb #e052c7f5
+# %% ../../nbs/10_data.episodes.ipynb #1fe745c6
 PROTOCOLS = ("public", "clean")
 
 
@@ -425,7 +425,7 @@ def _check_class(dataset: str, name: str, count: int, shots: int):
         raise CdfssError(f"class {name!r} has {count} image(s), but {shots} shot(s) and a query need {shots + 1}", where=dataset,
                          remedy="Give fewer shots or more images")
 
-# %% ../../nbs/10_data.episodes.ipynb #44c22120
+# %% ../../nbs/10_data.episodes.ipynb #a32e54bb
 KEPT_PAIRS = 32  # at 400 × 400 about 80 MB
 
 
@@ -454,9 +454,8 @@ class Episodes:
         return Episode(support, image, mask, entry.class_id, entry.class_name, entry.query[0], index)
 
     def _tensors(self, pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
-        "An image and its mask, kept for a while."
-        if pair not in self._kept:
-            self._kept[pair] = read_pair(self.root/pair[0], self.root/pair[1], self.is_foreground, self.manifest.image_size)
-            if len(self._kept) > KEPT_PAIRS: self._kept.popitem(last=False)
-        self._kept.move_to_end(pair)
-        return self._kept[pair]
+        "An image and its mask, kept for a while; two threads may ask at once."
+        tensors = self._kept.pop(pair, None) or read_pair(self.root/pair[0], self.root/pair[1], self.is_foreground, self.manifest.image_size)
+        self._kept[pair] = tensors                                                # the latest is at the end
+        while len(self._kept) > KEPT_PAIRS: self._kept.popitem(last=False)
+        return tensors

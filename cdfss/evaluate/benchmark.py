@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'ADAPT_MODES', 'row_line', 'parse_rows', 'read_rows', 'RowFile', 'episode_rows', 'summarise', 'versions',
            'differences', 'write_json', 'run_benchmark']
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #53ce6725
+# %% ../../nbs/70_evaluate.benchmark.ipynb #25cd12f9
 import csv
 import importlib.metadata
 import io
@@ -18,6 +18,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ import torch
 from ..core import CdfssError, DEFAULT_THREADS, atomic_path, set_threads, unknown_name
 from ..metrics import bootstrap_interval, class_miou, fb_iou, overlap
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #826f8282
+# %% ../../nbs/70_evaluate.benchmark.ipynb #8f4b555b
 COLUMNS = {"episode": int, "class_id": int, "class": str, "query": str, "shots": int, "seed": int,
            "inter_fg": int, "union_fg": int, "inter_bg": int, "union_bg": int, "iou": float, "threshold": float,
            "postprocessed": int, "seconds_adapt": float, "seconds_predict": float}
@@ -69,7 +70,7 @@ def read_rows(
     except OSError: raise CdfssError("there is no such file of rows", where=path, remedy="Give the folder that a benchmark wrote") from None
     return parse_rows(data[:data.rfind(b"\n") + 1], where=path)
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #769f4356
+# %% ../../nbs/70_evaluate.benchmark.ipynb #f661d0c1
 def _lock(file) -> bool:
     "Take the operating system's lock on an open file, without waiting. False if somebody else holds it."
     try: import fcntl
@@ -123,7 +124,7 @@ class RowFile:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #0abd07e7
+# %% ../../nbs/70_evaluate.benchmark.ipynb #21ecae7f
 ADAPT_MODES = ("first-episode", "every-episode")
 
 
@@ -148,10 +149,20 @@ class _Adapted:
         if index != self.first[c]: self.by_class[c].use_support(episode.support)
         return self.by_class.pop(c) if index == self.last[c] else self.by_class[c]
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #5a5bafdc
+# %% ../../nbs/70_evaluate.benchmark.ipynb #173f4156
 def _clock(device: torch.device) -> float:
     if device.type == "cuda": torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def _read_ahead(episodes, start: int) -> Iterator:
+    "Index and episode, one after the other; the next is read meanwhile."
+    with ThreadPoolExecutor(1) as reader:
+        ask = lambda index: reader.submit(episodes.__getitem__, index) if index < len(episodes) else None
+        coming = ask(start)
+        for index in range(start, len(episodes)):
+            episode, coming = coming.result(), ask(index + 1)
+            yield index, episode
 
 
 def episode_rows(
@@ -164,8 +175,7 @@ def episode_rows(
 ) -> Iterator[dict]:                # Rows with every column of `COLUMNS`
     "Run episodes one after the other, one query a prediction."
     adapted, device = _Adapted(segmenter, episodes, adapt), torch.device(segmenter.device)
-    for index in range(start, len(episodes)):
-        episode = episodes[index]
+    for index, episode in _read_ahead(episodes, start):
         began = _clock(device)
         fitted = adapted(index, episode)
         ready = _clock(device)
@@ -182,7 +192,7 @@ def episode_rows(
         if each is not None: each(episode, prediction, row)
         yield row
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #9038b495
+# %% ../../nbs/70_evaluate.benchmark.ipynb #1e0e5af7
 def summarise(
     rows: Sequence[Mapping],                # Rows of one or several seeds
     classes: Mapping[int, str] | Iterable[int] | None = None,  # All classes of the benchmark (ids, or id -> name); None: those in the rows
@@ -201,7 +211,7 @@ def summarise(
         episodes=len(rows), seconds_adapt=total("seconds_adapt"), seconds_predict=total("seconds_predict"), by_seed=seeds,
         by_class={names[c]: dict(class_id=c, iou=class_miou(some), episodes=len(some)) for c, some in of("class_id").items()})
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #c52ef37d
+# %% ../../nbs/70_evaluate.benchmark.ipynb #f1bb1347
 def versions(
 ) -> dict:  # Name -> version
     "Versions of what the numbers depend on."
@@ -224,7 +234,7 @@ def differences(
     changed = [name for name in sorted(asked | before) if asked.get(name) != before.get(name)]
     return [f"{name} was {before.get(name)!r} and is now {asked.get(name)!r}" for name in changed]
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #d039681d
+# %% ../../nbs/70_evaluate.benchmark.ipynb #9ea105bf
 def _watched(rows: Iterable[dict], total: int, before: list[dict]) -> Iterator[dict]:
     "Pass rows on and show how far the run is."
     from fastprogress.fastprogress import IN_NOTEBOOK, progress_bar

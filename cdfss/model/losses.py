@@ -6,7 +6,7 @@
 __all__ = ['BLOCK', 'unit_vectors', 'info_nce', 'prototypes', 'prototype_contrast', 'keep_statistics', 'LossWeights',
            'LevelMasks', 'multi_task_loss']
 
-# %% ../../nbs/43_model.losses.ipynb #03a03a4b
+# %% ../../nbs/43_model.losses.ipynb #8e52b061
 import math
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from ..core import CdfssError
 from .hierarchical_mask import mask_loss
 from .triplet_alignment import triplet_loss
 
-# %% ../../nbs/43_model.losses.ipynb #204117a2
+# %% ../../nbs/43_model.losses.ipynb #3ac02388
 class _UnitVectors(torch.autograd.Function):
     "Lengths are kept from the forward pass; the gradient is written out."
     @staticmethod
@@ -40,58 +40,62 @@ def unit_vectors(
     "Directions of the head features."
     return _UnitVectors.apply(x)
 
-# %% ../../nbs/43_model.losses.ipynb #a5f1fe6c
+# %% ../../nbs/43_model.losses.ipynb #c71140ee
 BLOCK = 1 << 20  # numbers in a block of the comparison matrix: 4 MB of float32, about what two cores keep in their caches
 
 
-def _blocks(images: int, pixels: int, budget: int):
-    "Slices over images and rows so that a block of the `images × pixels × pixels` array has at most about `budget` numbers."
-    rows = max(1, min(pixels, budget//pixels))
-    per = max(1, budget//(rows*pixels)) if rows == pixels else 1
+def _blocks(images: int, anchors: int, pixels: int, budget: int):
+    "Slices over images and rows so that a block of the `images × anchors × pixels` array has at most about `budget` numbers."
+    rows = max(1, min(anchors, budget//pixels))
+    per = max(1, budget//(rows*pixels)) if rows == anchors else 1
     for i in range(0, images, per):
-        for r in range(0, pixels, rows): yield slice(i, i + per), slice(r, r + rows)
+        for r in range(0, anchors, rows): yield slice(i, i + per), slice(r, r + rows)
 
 
 class _InfoNCE(torch.autograd.Function):
     "InfoNCE per image, with the gradient of both sides computed along with the value."
     @staticmethod
-    def forward(ctx, x, y, temperature):
-        n, _, p = x.shape
+    def forward(ctx, x, y, temperature, own):                      # `own`: which pixels of y are the positives of the anchors x
+        (n, _, a), p = x.shape, y.shape[2]
         budget = BLOCK if x.device.type == "cpu" else 64*BLOCK     # a GPU wants few large kernels
         logit_rows = (x/temperature).transpose(1, 2)
-        loss = (logit_rows*y.transpose(1, 2)).sum(2).mean(1).neg_()
+        loss = (logit_rows*y[:, :, own].transpose(1, 2)).sum(2).mean(1).neg_()
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         y_rows = y.transpose(1, 2).contiguous()
-        if wanted: towards_y, towards_x = torch.empty_like(y_rows), torch.zeros_like(y)
-        room = x.new_empty(max(p, min(budget, n*p*p)))             # one piece of memory for all blocks: it stays in the cache
-        for images, rows in _blocks(n, p, budget):
+        if wanted: towards_y, towards_x = torch.empty_like(x), torch.zeros_like(y)
+        room = x.new_empty(max(p, min(budget, n*a*p)))             # one piece of memory for all blocks: it stays in the cache
+        for images, rows in _blocks(n, a, p, budget):
             anchors = logit_rows[images, rows]
             shape = *anchors.shape[:2], p
             exponentials = torch.bmm(anchors, y[images], out=room[:math.prod(shape)].view(shape)).exp_()   # no shift: see 1.
             sums = exponentials.sum(2)
-            loss[images] += sums.log().sum(1)/p
+            loss[images] += sums.log().sum(1)/a
             if wanted:
                 share = sums.reciprocal_()
-                towards_y[images, rows] = torch.bmm(exponentials, y_rows[images]).mul_(share[:, :, None])
+                towards_y[images, :, rows] = torch.bmm(exponentials, y_rows[images]).mul_(share[:, :, None]).transpose(1, 2)
                 towards_x[images].baddbmm_(x[images, :, rows]*share[:, None], exponentials)
-        if wanted: ctx.save_for_backward(*((towards - own).div_(temperature*p) for towards, own in ((towards_y.transpose(1, 2), y), (towards_x, x))))
+        if wanted:
+            towards_y -= y[:, :, own]
+            towards_x[:, :, own] -= x
+            ctx.save_for_backward(towards_y.div_(temperature*a), towards_x.div_(temperature*a))
         return loss
 
     @staticmethod
     def backward(ctx, gradient):
         towards_y, towards_x = ctx.saved_tensors
-        return gradient[:, None, None]*towards_y, gradient[:, None, None]*towards_x, None
+        return gradient[:, None, None]*towards_y, gradient[:, None, None]*towards_x, None, None
 
 
 def info_nce(
     x: torch.Tensor,           # `… c p`, unit vectors along `c`: the anchors
     y: torch.Tensor,           # Same shape: pixel `i` is the positive of anchor `i`, all other pixels of the same image its negatives
     temperature: float = 0.5,  # τ
+    anchors: slice = slice(None),  # Which pixels of `x` are asked; the value is the mean over these
 ) -> torch.Tensor:             # `…`: a value per image, in [0, log p + 2/τ]
     "Dense InfoNCE between two views, computed block by block. Raises no error on vectors that are not of unit length, but may overflow."
-    return _InfoNCE.apply(x.flatten(0, -3), y.flatten(0, -3), temperature).view(x.shape[:-2])
+    return _InfoNCE.apply(x.flatten(0, -3)[..., anchors], y.flatten(0, -3), temperature, anchors).view(x.shape[:-2])
 
-# %% ../../nbs/43_model.losses.ipynb #0e17c5e6
+# %% ../../nbs/43_model.losses.ipynb #a9b92878
 def prototypes(
     features: torch.Tensor,  # `l n c p`, `n = shots·views`, view running fastest
     masks: torch.Tensor,     # `n p`, values in [0, 1]
@@ -118,7 +122,7 @@ def prototype_contrast(
     cosine = lambda u, v: F.cosine_similarity(u, v, dim=-1, eps=1e-8)
     return F.softplus(cosine(foreground, other_background) - cosine(foreground, other_foreground)).mean(1)
 
-# %% ../../nbs/43_model.losses.ipynb #0e60498d
+# %% ../../nbs/43_model.losses.ipynb #2a4b6e48
 def keep_statistics(
     x: torch.Tensor,  # `l n c p`
     y: torch.Tensor,  # `l n c p`
@@ -127,7 +131,7 @@ def keep_statistics(
     difference = lambda u, v: (u - v).abs().flatten(1).mean(1)
     return difference(x.mean(3), y.mean(3)) + difference(x.var(3), y.var(3))
 
-# %% ../../nbs/43_model.losses.ipynb #58c0f75d
+# %% ../../nbs/43_model.losses.ipynb #c20c38a1
 @dataclass(frozen=True)
 class LossWeights:
     "What each task counts in the multi-task loss; 0 leaves a term out, and its cost with it."
@@ -145,7 +149,7 @@ class LevelMasks:
     augmented_targets: torch.Tensor  # `k·A p`, class indices of their views
     augmented_soft: torch.Tensor     # `k·A p`, values in [0, 1]
 
-# %% ../../nbs/43_model.losses.ipynb #e04cb68b
+# %% ../../nbs/43_model.losses.ipynb #c7716d3b
 def multi_task_loss(
     heads,                               # A `HeadStack`, for its mask classifier
     query: tuple[torch.Tensor, torch.Tensor] | None,  # Head outputs for `(q̂, q̃)`, `l c n p` each; None leaves the term out
@@ -157,6 +161,7 @@ def multi_task_loss(
     temperature: float = 0.5,            # τ of the dense contrast
     margin: float = 1.0,                 # of the triplet term
     triplet_axis: str = "space",         # See `triplet_loss`
+    anchors: slice = slice(None),        # Which pixels the dense contrast asks, see `info_nce`
 ) -> dict[str, torch.Tensor]:            # name → `l`, weighted; their sum is minimised
     "All terms of the multi-task loss for a stack of levels (MTMNet's public code)."
     c, d = (unit_vectors(x) for x in warped)
@@ -164,7 +169,7 @@ def multi_task_loss(
     names = (["query"] if query is not None else []) + ["support"]
     terms = {}
     if weights.contrast:
-        for name, pair in zip(names, pairs): terms[f"contrast_{name}"] = weights.contrast*info_nce(*pair, temperature).mean(1)
+        for name, pair in zip(names, pairs): terms[f"contrast_{name}"] = weights.contrast*info_nce(*pair, temperature, anchors).mean(1)
     if weights.mask:
         if support is None:
             raise CdfssError("the mask term counts but no features of the supports as they are were given", where="multi_task_loss")

@@ -6,7 +6,7 @@
 __all__ = ['Shear', 'draw_shears', 'warp', 'warp_views', 'warp_order', 'pyramid', 'AdaptConfig', 'TaskFeatures', 'task_features',
            'group_losses', 'fit_heads', 'Film']
 
-# %% ../../nbs/51_train.adapt.ipynb #b488afc9
+# %% ../../nbs/51_train.adapt.ipynb #37e2a357
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from ..model.hierarchical_mask import HeadStack, PyramidHeads, downsample_masks,
 from ..model.losses import LevelMasks, LossWeights, multi_task_loss
 from .loop import Callback, History, train
 
-# %% ../../nbs/51_train.adapt.ipynb #93f2820b
+# %% ../../nbs/51_train.adapt.ipynb #402f03b9
 Shear = tuple[int, int]  # degrees along x and along y
 
 
@@ -59,7 +59,7 @@ def warp_order(
     shown = warp_views(torch.arange(1., count + 1).view(1, 1, *size), shears).flatten(1).long()     # numbered from 1: 0 is beyond the border
     return torch.where(shown > 0, shown - 1, count)
 
-# %% ../../nbs/51_train.adapt.ipynb #67ddf991
+# %% ../../nbs/51_train.adapt.ipynb #cde2fbd0
 @torch.no_grad()
 def pyramid(
     backbone: nn.Module,   # Returns a list of maps `n c h w`, shallow to deep
@@ -71,7 +71,7 @@ def pyramid(
     parts = [backbone(chunk.to(device)) for chunk in images.split(at_once)]
     return parts[0] if len(parts) == 1 else [torch.cat(level) for level in zip(*parts)]
 
-# %% ../../nbs/51_train.adapt.ipynb #acd54f35
+# %% ../../nbs/51_train.adapt.ipynb #25dd3806
 @dataclass(frozen=True)
 class AdaptConfig(LossWeights):
     "How heads are fitted: what each task counts (`LossWeights`), and the fields below. The defaults are those of MTMNet's public code."
@@ -84,6 +84,7 @@ class AdaptConfig(LossWeights):
     margin: float = 1.0                   # of the triplet term
     triplet_axis: str = "space"           # "space" or "channel" (an ablation)
     mask_target: str = "truncate"         # "truncate" (public code) or "round"
+    anchor_stride: int = 1                # the dense contrast asks every so many-th pixel, others in each step; 1: all (public code)
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def group_losses(
     features: TaskFeatures,               # What they are fitted to
     group: int,                           # Which group that is
     config: AdaptConfig = AdaptConfig(),
+    turn: int = 0,                        # The step, which says whose turn it is where not all pixels are asked
 ) -> dict[str, torch.Tensor]:             # name → `l`, see `multi_task_loss`
     "One forward pass of a group's heads: five calls, each with batch statistics of its own, and all terms."
     def call(pair):
@@ -138,9 +140,10 @@ def group_losses(
     query = call(features.query[group])[0] if features.query else None
     warped, plain = call(features.support[group])
     return multi_task_loss(stack, query, warped, stack.finish(plain) if config.mask else None, features.masks[group], config.views,
-                           config, config.temperature, config.margin, config.triplet_axis)
+                           config, config.temperature, config.margin, config.triplet_axis,
+                           anchors=slice(turn % config.anchor_stride, None, config.anchor_stride))
 
-# %% ../../nbs/51_train.adapt.ipynb #97da73ac
+# %% ../../nbs/51_train.adapt.ipynb #604df517
 def fit_heads(
     backbone: nn.Module,                  # Frozen; returns a list of maps
     support: Support,                     # The labelled images; `class_id` and `episode` seed the draws
@@ -154,10 +157,10 @@ def fit_heads(
     features = task_features(backbone, support, queries, shears, config)
     heads = PyramidHeads(features.shapes, config.width, seed=(seed, support.class_id, support.episode)).to(support.images.device)
 
-    def step(_):
+    def step(turn):
         totals = {}
         for group, stack in enumerate(heads.stacks):
-            for name, value in group_losses(stack, features, group, config).items(): totals[name] = totals.get(name, 0) + value.sum()
+            for name, value in group_losses(stack, features, group, config, turn).items(): totals[name] = totals.get(name, 0) + value.sum()
         return totals
 
     optimizer = torch.optim.SGD(heads.parameters(), lr=config.learning_rate)
@@ -165,7 +168,7 @@ def fit_heads(
                     where="fitting the heads")
     return heads.requires_grad_(False), history, shears
 
-# %% ../../nbs/51_train.adapt.ipynb #562a65c2
+# %% ../../nbs/51_train.adapt.ipynb #0fff8e14
 class Film(Callback):
     "Frames of what the heads' mask classifiers say of some images while they are fitted, for `cdfss.show.show_film`."
     def __init__(self,
