@@ -6,14 +6,14 @@
 __all__ = ['downsample_masks', 'mask_targets', 'HeadStack', 'batch_norm', 'group_levels', 'gather_levels', 'PyramidHeads',
            'mask_loss']
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #482a4081
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #f07d8624
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..core import CdfssError, torch_rng
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #be0bb2d1
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #fc1fdff5
 def downsample_masks(
     masks: torch.Tensor,    # `n h w`, values in [0, 1]
     size: tuple[int, int],  # Height and width of the level
@@ -21,7 +21,7 @@ def downsample_masks(
     "Masks at a level's resolution: bilinear, `align_corners=False`, no antialiasing (MTMNet's public code)."
     return F.interpolate(masks[:, None].float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #335e996e
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #c6f4b2b8
 def mask_targets(
     soft: torch.Tensor,      # Masks at a level's resolution, values in [0, 1]
     rule: str = "truncate",  # "truncate" (public code: only exactly 1 is foreground) or "round" (≥ 0.5 is)
@@ -31,7 +31,7 @@ def mask_targets(
     if rule == "round": return (soft >= 0.5).long()
     raise CdfssError(f"{rule!r} is not a rule for mask targets", where="mask_target", remedy="Use truncate or round")
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #c5eefe3c
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #a37e9a80
 class HeadStack(nn.Module):
     "Heads of equal shape on several levels, applied together: conv 1×1, batch norm, ReLU, conv 1×1, and a mask classifier."
     def __init__(self,
@@ -60,7 +60,7 @@ class HeadStack(nn.Module):
         "How many heads stand side by side."
         return self.conv_weight.shape[0]
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #7da7bfaa
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #2176a5db
 def batch_norm(
     x: torch.Tensor,             # `l c n p`
     weight: torch.Tensor,        # `l c`, γ
@@ -80,7 +80,7 @@ def batch_norm(
     averages = running_mean.view(-1), running_var.view(-1)
     return F.batch_norm(x.reshape(1, l*c, n*p), *averages, weight, bias, training=statistics == "call").view(l, c, n, p)
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #ff508c4c
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #3d062c60
 from fastcore.basics import patch
 
 
@@ -129,7 +129,7 @@ def mask_logits(self: HeadStack,
     "Mask logits $u(x)$ of the hierarchical mask module."
     return (self.mask_weight @ head_features.flatten(2) + self.mask_bias[..., None]).unflatten(2, head_features.shape[2:])
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #b03cbc54
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #f28e3b8b
 def group_levels(
     shapes: list[tuple[int, int, int]],  # `(channels, height, width)` of every level, shallow to deep
 ) -> list[list[int]]:                    # Indices of levels that share a shape, in order of appearance
@@ -138,7 +138,7 @@ def group_levels(
     for level, shape in enumerate(shapes): groups.setdefault(tuple(shape), []).append(level)
     return list(groups.values())
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #2f18db73
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #4b0ad394
 def gather_levels(
     maps: list[torch.Tensor],  # `n c h w`, one a level
     groups: list[list[int]],   # As `group_levels` gives them
@@ -163,8 +163,10 @@ class PyramidHeads(nn.Module):
         maps: list[torch.Tensor],  # `n c h w`, one a level
     ) -> list[torch.Tensor]:       # `l w n h w`, one a group
         "The first half of all heads: what it says of an image does not depend on the others of the call."
-        return [stack.project(features).unflatten(3, maps[group[0]].shape[2:])
-                for group, stack, features in zip(self.groups, self.stacks, gather_levels(maps, self.groups))]
+        def one(stack, place, level):           # level by level: stacking frozen maps would copy far more than it multiplies
+            hidden = stack.conv_weight[place] @ level.flatten(2)
+            return hidden.add_(stack.conv_bias[place][:, None]).transpose(0, 1).unflatten(2, level.shape[2:])
+        return [torch.stack([one(stack, place, maps[level]) for place, level in enumerate(group)]) for group, stack in zip(self.groups, self.stacks)]
 
     def finish(self,
         projected: list[torch.Tensor],  # As `project` returns them
@@ -195,7 +197,7 @@ class PyramidHeads(nn.Module):
             for level, values in zip(group, foreground - background): out[level] = values.view(-1, *maps[level].shape[2:])
         return out
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #432372ce
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #ae0aebf1
 def mask_loss(
     logits: torch.Tensor,   # `l 2 n p`
     targets: torch.Tensor,  # `n p`, class indices; the same for every level of a stack
