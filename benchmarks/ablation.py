@@ -108,12 +108,6 @@ def evaluate(rows: dict, seeds: list[int]) -> tuple[list[dict], list[dict]]:
     return scores, differences
 
 
-def fit_seconds(runs: list[list[dict]]) -> float:
-    "Mean seconds of the episodes in which heads were fitted: the first of each class. Frozen maps of whole images are remembered and cost nothing."
-    first = {(i, row["seed"], row["class_id"]): row["seconds_adapt"] for i, rows in enumerate(runs) for row in reversed(rows)}
-    return sum(first.values())/len(first)
-
-
 def of_seed(rows: list[dict], seed: int) -> list[dict]: return [row for row in rows if row["seed"] == seed]
 
 
@@ -170,8 +164,6 @@ def main():
                  episodes_a_set=len(rows["full", SETS[0]])//len(seeds), seeds=seeds, threads=arguments.threads, versions=versions(),
                  variants={name: options for name, options in study.items() if name in builds})
     head = json.dumps(about, indent=1)[:-2]
-    seconds = {variant: round(fit_seconds([rows[variant, name] for name in SETS]), 2) for variant in builds}
-    head = f'{head},\n "seconds_fit": {json.dumps(seconds)}'
     text = f'{head},\n "scores": [\n{lines(scores)}\n ],\n "differences": [\n{lines(differences)}\n ]\n}}\n'
     (Path(__file__).parent/f"{arguments.study}.json").write_text(text)
 

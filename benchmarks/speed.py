@@ -26,9 +26,10 @@ from unittest.mock import patch
 
 import plain
 import torch
+from common import BACKBONES, here
 
 import cdfss
-from cdfss.core import pick_device, set_threads
+from cdfss.core import pick_device, set_threads, shared
 from cdfss.data.episodes import Episodes, sample_manifest
 from cdfss.evaluate.benchmark import episode_rows, read_rows, run_benchmark, versions
 from cdfss.methods.mtmnet import PRESETS, MTMNet
@@ -67,7 +68,7 @@ def seconds(call, device) -> float:
     wait(); return time.perf_counter() - began
 
 
-def head(device, rounds) -> dict:
+def head(device, rounds) -> list[dict]:
     "One step of one head of 512 channels at 50 × 50, one shot, in the plain program."
     net, episode = network(device), on(device, drawn()[0])
     class Level(torch.nn.Module):
@@ -75,7 +76,7 @@ def head(device, rounds) -> dict:
     clock = []
     plain.fit(Level().to(device), episode.support, episode.image[None], AdaptConfig(steps=2 + 4*rounds), each=lambda *_: clock.append(time.perf_counter()))
     times = [b - a for a, b in zip(clock[1:], clock[2:])]
-    return {"median": statistics.median(times), "fastest": min(times), "steps": len(times)}
+    return [{"program": "plain", "seconds a step": statistics.median(times), "fastest": min(times), "steps": len(times)}]
 
 
 def adapt(device, rounds) -> list[dict]:
@@ -95,10 +96,12 @@ def adapt(device, rounds) -> list[dict]:
 
 
 def agree(device, rounds) -> list[dict]:
-    "Score maps of the plain program and of the package on the same episode."
-    rows = []
-    for name in ("resnet50", "embedded"):
-        net, episode = network(device, name), on(device, drawn()[0])
+    "Score maps of the plain program and of the package on the same episode; with trained weights, for random ones magnify rounding."
+    rows, nets = [], {"embedded": network(device, "embedded")}
+    place, weights = BACKBONES["resnet50v2"]
+    if shared("weights") is not None: nets["resnet50v2"] = cdfss.backbone(here(place), here(weights)).to(device)
+    for name, net in nets.items():
+        episode = on(device, drawn()[0])
         theirs = plain.score(net, plain.fit(net, episode.support, episode.image[None]), episode.support, episode.image[None])
         ours = MTMNet(net, postprocess="off", device=device).adapt(episode.support, queries=episode.image).predict(episode.image).score[0]
         rows.append({"backbone": name, "largest difference": (ours - theirs).abs().max().item(), "highest score": theirs.max().item(),
@@ -188,7 +191,7 @@ def share(device, rounds) -> list[dict]:
     return rows
 
 
-def episodes(device, rounds) -> dict:
+def episodes(device, rounds) -> list[dict]:
     "200 episodes of one adapted class: how much of the clock is spent in the model."
     net, began = network(device), []
     with tempfile.TemporaryDirectory() as folder:
@@ -198,7 +201,7 @@ def episodes(device, rounds) -> dict:
         rows = read_rows(out)
     whole = began[-1] - began[0]
     model = sum(row["seconds_adapt"] + row["seconds_predict"] for row in rows[1:])
-    return {"episodes": len(rows) - 1, "seconds": whole, "in the model %": 100*model/whole, "an episode": whole/(len(rows) - 1)}
+    return [{"episodes": len(rows) - 1, "seconds": whole, "in the model %": 100*model/whole, "an episode": whole/(len(rows) - 1)}]
 
 
 def costs(device, rounds) -> list[dict]:
@@ -245,12 +248,13 @@ def main():
     device = pick_device(arguments.device)
     if arguments.one: print(json.dumps(one(arguments.one, arguments.one_shots, device))); return
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{arguments.threads} threads of {platform.machine()}, {os.cpu_count()} cores"
-    found = {"device": named, "versions": versions()}
-    stored = json.loads(STORE.read_text()) if STORE.exists() else {}
     for name in arguments.parts or PARTS:
-        found[name] = PARTS[name](device, arguments.rounds)
-        print(f"{name}: {PARTS[name].__doc__}\n{cdfss.show.text_table(found[name] if isinstance(found[name], list) else [found[name]], digits=3)}\n", flush=True)
-        if arguments.store: STORE.write_text(json.dumps(stored | {device.type: stored.get(device.type, {}) | found}, indent=1) + "\n")
+        rows = PARTS[name](device, arguments.rounds)
+        print(f"{name}: {PARTS[name].__doc__}\n{cdfss.show.text_table(rows, digits=3)}\n", flush=True)
+        if not arguments.store: continue
+        stored = json.loads(STORE.read_text()) if STORE.exists() else {}
+        stored.setdefault(device.type, {})[name] = {"on": named, "versions": versions(), "rows": rows}
+        STORE.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 if __name__ == "__main__": main()
