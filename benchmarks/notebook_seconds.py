@@ -43,13 +43,14 @@ def main():
     arguments = parser.parse_args()
     known = notebooks()
     if unknown := set(arguments.names) - set(known): parser.error(f"there is no notebook {min(unknown)}")
-    before = json.loads(STORE.read_text()) if STORE.exists() else {}
-    seconds = {name: before[name] for name in known if name in before}
+    measured = {}
     for name in arguments.names or known:
-        seconds[name] = round(measure(known[name]), 1)
-        print(f"{name:32s} {seconds[name]:6.1f} s", flush=True)
+        measured[name] = round(measure(known[name]), 1)
+        print(f"{name:32s} {measured[name]:6.1f} s", flush=True)
+    before = json.loads(STORE.read_text()) if STORE.exists() else {}      # read only now: another process may have stored its own
+    seconds = {name: value for name, value in sorted((before | measured).items()) if name in known}
     print(f"{'all':32s} {sum(seconds.values()):6.1f} s")
-    if arguments.store: STORE.write_text(json.dumps(dict(sorted(seconds.items())), indent=1) + "\n")
+    if arguments.store: STORE.write_text(json.dumps(seconds, indent=1) + "\n")
 
 
 if __name__ == "__main__": main()

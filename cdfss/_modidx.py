@@ -419,6 +419,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'cdfss.methods.mtmnet': { 'cdfss.methods.mtmnet.MTMNet': ('methods.mtmnet.html#mtmnet', 'cdfss/methods/mtmnet.py'),
                                       'cdfss.methods.mtmnet.MTMNet.__init__': ( 'methods.mtmnet.html#mtmnet.__init__',
                                                                                 'cdfss/methods/mtmnet.py'),
+                                      'cdfss.methods.mtmnet.MTMNet.adapt': ('methods.mtmnet.html#mtmnet.adapt', 'cdfss/methods/mtmnet.py'),
                                       'cdfss.methods.mtmnet.MTMNet.compared': ( 'methods.mtmnet.html#mtmnet.compared',
                                                                                 'cdfss/methods/mtmnet.py'),
                                       'cdfss.methods.mtmnet.MTMNet.crf_gains': ( 'methods.mtmnet.html#mtmnet.crf_gains',

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'CHOICES', 'SEEN_SUPPORTS', 'MTMNetConfig', 'MTMNet', 'compare']
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #e7f1dee3
+# %% ../../nbs/61_methods.mtmnet.ipynb #5e7eabcf
 import dataclasses
 import hashlib
 from collections import OrderedDict
@@ -23,7 +23,7 @@ from ..model.decide import (CrfConfig, binarise, crf_available, crf_image, crf_r
 from ..model.hierarchical_mask import downsample_masks
 from ..train.adapt import AdaptConfig, fit_heads, pyramid, warp_views
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #4e8260ad
+# %% ../../nbs/61_methods.mtmnet.ipynb #cc310d65
 @dataclass(frozen=True)
 class MTMNetConfig(AdaptConfig):
     "Everything that can be turned on MTMNet: `AdaptConfig`, how the fitted heads are compared, and what follows."
@@ -44,7 +44,7 @@ PRESETS = {
 CHOICES = {"bn_mode": ("batch", "running"), "postprocess": ("off", "always", "dynamic"), "crf_image": ("wrapped", "rgb"),
            "vote": ("reference", "clean"), "mask_target": ("truncate", "round"), "triplet_axis": ("space", "channel")}
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #2e4ace9f
+# %% ../../nbs/61_methods.mtmnet.ipynb #150ab1ad
 SEEN_SUPPORTS = 64  # support images whose projections a fitted method keeps: 3.4 MB each for 13 levels at 400²
 
 
@@ -62,15 +62,20 @@ class MTMNet(FewShotSegmenter):
         **config_overrides,                      # Fields of `MTMNetConfig` that shall differ from the preset's
     ):
         super().__init__(backbone, preset=preset, device=device, seed=seed, **config_overrides)
-        self.callbacks = callbacks
+        self.callbacks, self.seen = callbacks, OrderedDict()
         for field, choices in CHOICES.items():
             if (chosen := getattr(self.config, field)) not in choices:
                 raise CdfssError(f"{chosen!r} is not a choice", where=field, remedy=f"Use {', '.join(choices[:-1])} or {choices[-1]}")
 
+    def adapt(self, support, queries=None):
+        "Fit to the task that the support shows; what was kept of other supports belongs to the heads of before."
+        self.seen.clear()
+        return super().adapt(support, queries)
+
     def fit(self, support, queries):
         "Fit new heads to the task."
         self.heads, self.history, self.shears = fit_heads(self.backbone, support, queries, self.config, self.seed, self.callbacks)
-        self.first_support, self.seen = support, OrderedDict()
+        self.first_support = support
 
     def remember(self, support):
         "Keep the head features of the support images."
@@ -104,7 +109,7 @@ class MTMNet(FewShotSegmenter):
         features = self.heads.finish(projected, "running" if self.config.bn_mode == "running" else statistics)
         return [torch.nn.functional.normalize(f, dim=1) for f in features] if self.config.normalise_compare else features
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #f0816d36
+# %% ../../nbs/61_methods.mtmnet.ipynb #1fb3c295
 def compare(
     queries: list[torch.Tensor],    # `b w h w` head features of the queries, one a level
     supports: list[torch.Tensor],   # `k w h' w'` head features of the supports
@@ -120,7 +125,7 @@ def compare(
         maps.append(score.unflatten(1, query.shape[2:]))
     return fuse_levels(maps, size, coarse=tuple(queries[0].shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #9f42d0d4
+# %% ../../nbs/61_methods.mtmnet.ipynb #b1653095
 @patch
 def score(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w`, on the method's device
@@ -129,7 +134,7 @@ def score(self: MTMNet,
     features = self.head_features(pyramid(self.backbone, images), "image")
     return compare(features, self.support_features, self.support.masks, tuple(images.shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #0402d4e2
+# %% ../../nbs/61_methods.mtmnet.ipynb #5e9d79c1
 @patch
 def predict(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w` or `3 h w`, ImageNet-normalised, of any size
