@@ -1,6 +1,6 @@
 """What adapting and predicting cost: the plain program, the package, and its fast preset, in turn within one run.
 
-    python benchmarks/speed.py                        everything, about half an hour on two cores; prints one table a part
+    python benchmarks/speed.py                        everything, about a quarter of an hour on two cores; prints one table a part
     python benchmarks/speed.py adapt predict          only some parts
     python benchmarks/speed.py --store                … and store them in benchmarks/speed.json, for nbs/speed.ipynb
 
@@ -12,17 +12,11 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 import warnings
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import plain
 import torch
@@ -31,7 +25,7 @@ from common import BACKBONES, here
 import cdfss
 from cdfss.core import pick_device, set_threads, shared
 from cdfss.data.episodes import Episodes, sample_manifest
-from cdfss.evaluate.benchmark import episode_rows, read_rows, run_benchmark, versions
+from cdfss.evaluate.benchmark import versions
 from cdfss.methods.mtmnet import PRESETS, MTMNet
 from cdfss.train.adapt import AdaptConfig, fit_heads
 
@@ -49,7 +43,7 @@ def network(device, name="resnet50"):
         return cdfss.backbone(name, "embedded" if name == "embedded" else None).to(device)
 
 
-def drawn(shots=1, size=400, episodes=1, device="cpu"):
+def drawn(shots=1, size=400, episodes=1):
     "Episodes of the drawn white blood cells; where there are fewer images than shots, some repeat."
     reader = cdfss.open_dataset("wbc", cdfss.sample_root("wbc"))
     return Episodes(sample_manifest(reader, shots=shots, episodes=episodes, seed=0, image_size=size), reader.root, reader.is_foreground)
@@ -139,98 +133,7 @@ def predict(device, rounds) -> list[dict]:
     return rows
 
 
-def memory(device, rounds) -> list[dict]:
-    "The largest memory of a process that adapts and predicts once: its own on a CPU, the device's on a GPU."
-    rows = []
-    for program, shots in (("plain", 1), ("plain", 5), ("exact", 1), ("exact", 5), ("exact", 20), ("fast", 1), ("fast", 5), ("fast", 20)):
-        asked = [sys.executable, __file__, "--one", program, "--one-shots", str(shots), "--device", str(device)]
-        rows.append(json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout))
-    return rows
-
-
-def one(program, shots, device) -> dict:
-    "Adapt and predict once, in a process of its own; two steps need the memory of all."
-    net, episode = network(device), on(device, drawn(shots)[0])
-    net(episode.image[None])
-    largest = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
-    before = largest()
-    if program == "plain":
-        plain.score(net, plain.fit(net, episode.support, episode.image[None], AdaptConfig(steps=2)), episode.support, episode.image[None])
-    else:
-        MTMNet(net, preset="reference" if program == "exact" else program, steps=2, postprocess="off", device=device).adapt(
-            episode.support, queries=episode.image).predict(episode.image)
-    peak = torch.cuda.max_memory_allocated(device)/2**20 if torch.device(device).type == "cuda" else largest()
-    return {"program": program, "shots": shots, "before MB": round(before), "peak MB": round(peak)}
-
-
-def share(device, rounds) -> list[dict]:
-    "Where the time of an episode goes, once with a class to adapt to and then for each query; the CRF always on."
-    spent, rows = {}, []
-    def timed(name, function):
-        def call(*args, **kwargs):
-            inner, began = sum(spent.values()), time.perf_counter()
-            result = function(*args, **kwargs)
-            if torch.device(device).type == "cuda": torch.cuda.synchronize()
-            own = time.perf_counter() - began - (sum(spent.values()) - inner)          # without the parts measured inside
-            spent[name] = spent.get(name, 0) + own
-            return result
-        return call
-    net = network(device)
-    with ExitStack() as stack:
-        for target, name in (("cdfss.model.backbone.Backbone.forward", "backbone"), ("cdfss.methods.mtmnet.fit_heads", "fitting"),
-                             ("cdfss.methods.mtmnet.compare", "comparison"), ("cdfss.methods.base.decide_masks", "threshold"),
-                             ("cdfss.methods.mtmnet.crf_refine", "CRF"), ("cdfss.data.episodes.read_pair", "reading")):
-            module, _, attribute = target.rpartition(".")
-            owner = cdfss.model.backbone.Backbone if module.endswith(".Backbone") else sys.modules[module]
-            stack.enter_context(patch.object(owner, attribute, timed(name, getattr(owner, attribute))))
-        for what, queries in (("a class with one query", 1), ("a class with 20 queries", 20)):
-            spent.clear()
-            whole = seconds(lambda: list(episode_rows(MTMNet(net, postprocess="always", device=device), drawn(episodes=queries))), device)
-            rows.append({"episodes": what, "seconds": whole, **{name: 100*part/whole for name, part in spent.items()},
-                         "everything else": 100*(1 - sum(spent.values())/whole)})
-    return rows
-
-
-def episodes(device, rounds) -> list[dict]:
-    "200 episodes of one adapted class: how much of the clock is spent in the model."
-    net, began = network(device), []
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)/"run"
-        run_benchmark(lambda seed: MTMNet(net, postprocess="off", steps=1, device=device), drawn(episodes=200), out, progress=False,
-                      threads=torch.get_num_threads(), each=lambda *_: began.append(time.perf_counter()))
-        rows = read_rows(out)
-    whole = began[-1] - began[0]
-    model = sum(row["seconds_adapt"] + row["seconds_predict"] for row in rows[1:])
-    return [{"episodes": len(rows) - 1, "seconds": whole, "in the model %": 100*model/whole, "an episode": whole/(len(rows) - 1)}]
-
-
-def costs(device, rounds) -> list[dict]:
-    "Set-up and one step of fitting, and a prediction, against shots, image size and queries in one call."
-    net, rows = network(device), []
-    cases = [("shots", n, drawn(n)) for n in (1, 2, 5, 10, 20)] + [("size", n, drawn(1, n)) for n in (200, 300, 400, 600, 800)]
-    for what, value, some in cases:
-        episode = on(device, some[0])
-        for name in ("exact", "fast"):
-            config = CONFIGS[name]
-            run = lambda steps: seconds(lambda: fit_heads(net, episode.support, episode.image[None],
-                                                          AdaptConfig(steps=steps, anchor_stride=config.anchor_stride)), device)
-            run(1)
-            setup, three = run(0), run(3)
-            rows.append({"against": what, "value": value, "program": name, "seconds": setup + config.steps*(three - setup)/3,
-                         "set-up": setup, "a step": (three - setup)/3, "steps": config.steps})
-        method = MTMNet(net, steps=0, postprocess="off", device=device).adapt(episode.support)
-        method.predict(episode.image)
-        rows.append({"against": what, "value": value, "program": "predict", "seconds": min(seconds(lambda: method.predict(episode.image), device) for _ in range(3))})
-    images = torch.stack([drawn(episodes=16)[i].image for i in range(16)]).to(device)
-    method = MTMNet(net, steps=0, postprocess="off", device=device).adapt(on(device, drawn()[0]).support)
-    for n in (1, 2, 4, 8, 16):
-        method.predict(images[:n])
-        rows.append({"against": "queries", "value": n, "program": "predict",
-                     "seconds": min(seconds(lambda: method.predict(images[:n]), device) for _ in range(3))})
-    return rows
-
-
-PARTS = {part.__name__: part for part in (head, adapt, agree, digits, predict, memory, share, episodes, costs)}
+PARTS = {part.__name__: part for part in (head, adapt, agree, digits, predict)}
 
 
 def main():
@@ -240,13 +143,10 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--store", action="store_true")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--one-shots", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS): parser.error(f"there is no part {min(unknown)}")
     set_threads(arguments.threads)
     device = pick_device(arguments.device)
-    if arguments.one: print(json.dumps(one(arguments.one, arguments.one_shots, device))); return
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{arguments.threads} threads of {platform.machine()}, {os.cpu_count()} cores"
     for name in arguments.parts or PARTS:
         rows = PARTS[name](device, arguments.rounds)
