@@ -30,7 +30,7 @@ def measure(path: Path) -> float:
     "CPU seconds of testing one notebook in a process of its own."
     spent = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])     # user and system time
     before = spent()
-    one_thread = dict(os.environ, OMP_NUM_THREADS="1")
+    one_thread = dict(os.environ, OMP_NUM_THREADS="1", GOMP_SPINCOUNT="10000")
     tested = subprocess.run([Path(sys.executable).parent/"nbdev_test", "--path", path], cwd=ROOT, env=one_thread, capture_output=True, text=True)
     if tested.returncode: raise SystemExit(f"{path.name} fails its tests; nothing is stored\n{tested.stderr[-2000:]}")
     return spent() - before
