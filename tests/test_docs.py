@@ -174,7 +174,7 @@ def test_only_names_with_one_meaning_become_links():
     linker = Linker(pages, root)
     text = functools.partial(linker.text, page=page)
     test_eq(text("`MTMNet.predict`"), "{py:obj}`MTMNet.predict <cdfss.methods.mtmnet.MTMNet.predict>`")
-    test_eq(text("`MTMNet.adapt`"), "{py:obj}`MTMNet.adapt <cdfss.methods.base.FewShotSegmenter.adapt>`")       # inherited
+    test_eq(text("`MTMNet.use_support`"), "{py:obj}`MTMNet.use_support <cdfss.methods.base.FewShotSegmenter.use_support>`")       # inherited
     test_eq(text("`cdfss.model.affinity` `model.affinity`").count("{py:mod}"), 2)
     test_eq(text("`cdfss.Support`, `methods.base.methods()`").count("{py:obj}"), 2)
     for same in ("`methods`", "`adapt`", "`PRESETS`", "`nobody`", "`cdfss`", "# `MTMNet`", "```\n`MTMNet`\n```", "[`MTMNet`](x:y)"):

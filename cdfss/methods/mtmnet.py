@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'CHOICES', 'SEEN_SUPPORTS', 'MTMNetConfig', 'MTMNet', 'compare']
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #5e7eabcf
+# %% ../../nbs/61_methods.mtmnet.ipynb #f3bd3813
 import dataclasses
 import hashlib
 from collections import OrderedDict
@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from torch import nn
 
 from ..core import CdfssError
+from ..data.episodes import Support
 from .base import FewShotSegmenter, Prediction
 from ..model.affinity import dense_affinity, fuse_levels, join_shots
 from ..model.decide import (CrfConfig, binarise, crf_available, crf_image, crf_refine, dynamic_vote, iou_rises,
@@ -23,7 +24,7 @@ from ..model.decide import (CrfConfig, binarise, crf_available, crf_image, crf_r
 from ..model.hierarchical_mask import downsample_masks
 from ..train.adapt import AdaptConfig, fit_heads, pyramid, warp_views
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #cc310d65
+# %% ../../nbs/61_methods.mtmnet.ipynb #0d0955ae
 @dataclass(frozen=True)
 class MTMNetConfig(AdaptConfig):
     "Everything that can be turned on MTMNet: `AdaptConfig`, how the fitted heads are compared, and what follows."
@@ -44,7 +45,7 @@ PRESETS = {
 CHOICES = {"bn_mode": ("batch", "running"), "postprocess": ("off", "always", "dynamic"), "crf_image": ("wrapped", "rgb"),
            "vote": ("reference", "clean"), "mask_target": ("truncate", "round"), "triplet_axis": ("space", "channel")}
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #150ab1ad
+# %% ../../nbs/61_methods.mtmnet.ipynb #1e743f0e
 SEEN_SUPPORTS = 64  # support images whose projections a fitted method keeps: 3.4 MB each for 13 levels at 400²
 
 
@@ -67,7 +68,10 @@ class MTMNet(FewShotSegmenter):
             if (chosen := getattr(self.config, field)) not in choices:
                 raise CdfssError(f"{chosen!r} is not a choice", where=field, remedy=f"Use {', '.join(choices[:-1])} or {choices[-1]}")
 
-    def adapt(self, support, queries=None):
+    def adapt(self,
+        support: Support,                      # The labelled images
+        queries: torch.Tensor | None = None,   # `b 3 h w`, unlabelled, or none
+    ):                                         # itself
         "Fit to the task that the support shows; what was kept of other supports belongs to the heads of before."
         self.seen.clear()
         return super().adapt(support, queries)
@@ -109,7 +113,7 @@ class MTMNet(FewShotSegmenter):
         features = self.heads.finish(projected, "running" if self.config.bn_mode == "running" else statistics)
         return [torch.nn.functional.normalize(f, dim=1) for f in features] if self.config.normalise_compare else features
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #1fb3c295
+# %% ../../nbs/61_methods.mtmnet.ipynb #88db66ca
 def compare(
     queries: list[torch.Tensor],    # `b w h w` head features of the queries, one a level
     supports: list[torch.Tensor],   # `k w h' w'` head features of the supports
@@ -125,7 +129,7 @@ def compare(
         maps.append(score.unflatten(1, query.shape[2:]))
     return fuse_levels(maps, size, coarse=tuple(queries[0].shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #b1653095
+# %% ../../nbs/61_methods.mtmnet.ipynb #751b2df1
 @patch
 def score(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w`, on the method's device
@@ -134,7 +138,7 @@ def score(self: MTMNet,
     features = self.head_features(pyramid(self.backbone, images), "image")
     return compare(features, self.support_features, self.support.masks, tuple(images.shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #5e9d79c1
+# %% ../../nbs/61_methods.mtmnet.ipynb #25e78e5f
 @patch
 def predict(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w` or `3 h w`, ImageNet-normalised, of any size
