@@ -1,6 +1,6 @@
 """MTMNet as it is written down: one head after another, every matrix materialised, nothing computed that is thrown away.
 
-A yardstick for speed and an oracle: the package must give the same score maps (tests/test_methods.py). It shares with the package the backbone, the
+A yardstick for speed and an oracle: the package must give the same score maps (tests/test_plain.py). It shares with the package the backbone, the
 draws of shears and initial weights, and the shear itself; everything that costs time is here, in PyTorch's ordinary modules.
 """
 import torch
