@@ -1,6 +1,6 @@
 """What adapting and predicting cost: the plain program, the package, and its fast preset, in turn within one run.
 
-    python benchmarks/speed.py                        everything, about a quarter of an hour on two cores; prints one table a part
+    python benchmarks/speed.py                        everything, about twenty-five minutes on two cores; prints one table a part
     python benchmarks/speed.py adapt predict          only some parts
     python benchmarks/speed.py --store                … and store them in benchmarks/speed.json, for nbs/speed.ipynb
 
@@ -9,10 +9,16 @@
 changes no time. The programs take turns, so that a busy minute hits all of them; ratios are medians over the rounds.
 """
 import argparse
+import cProfile
 import json
 import os
 import platform
+import pstats
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from dataclasses import replace
@@ -25,8 +31,11 @@ from common import BACKBONES, here
 import cdfss
 from cdfss.core import pick_device, set_threads, shared
 from cdfss.data.episodes import Episodes, sample_manifest
-from cdfss.evaluate.benchmark import versions
+from cdfss.evaluate import benchmark
+from cdfss.methods import base, mtmnet
 from cdfss.methods.mtmnet import PRESETS, MTMNet
+from cdfss.model.backbone import Backbone
+from cdfss.train import adapt as adapting
 from cdfss.train.adapt import AdaptConfig, fit_heads
 
 STORE = Path(__file__).parent/"speed.json"
@@ -133,7 +142,81 @@ def predict(device, rounds) -> list[dict]:
     return rows
 
 
-PARTS = {part.__name__: part for part in (head, adapt, agree, digits, predict)}
+def memory(device, rounds) -> list[dict]:
+    "The largest memory of a process that adapts and predicts once, in a process of its own: its own on a CPU, the device's on a GPU."
+    rows = []
+    for program, shots in (("plain", 1), ("plain", 5), ("exact", 1), ("exact", 5), ("exact", 20), ("fast", 1), ("fast", 5), ("fast", 20)):
+        asked = [sys.executable, __file__, "--alone", program, str(shots), "--device", str(device), "--threads", str(torch.get_num_threads())]
+        rows.append(json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout))
+    return rows
+
+
+def alone(program, shots, device) -> dict:
+    "Adapt and predict once; the memory of two steps is that of all."
+    net, episode = network(device), on(device, drawn(shots)[0])
+    net(episode.image[None])
+    largest = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
+    before = largest()
+    if program == "plain":
+        plain.score(net, plain.fit(net, episode.support, episode.image[None], AdaptConfig(steps=2)), episode.support, episode.image[None])
+    else:
+        method = MTMNet(net, preset="reference" if program == "exact" else program, steps=2, postprocess="off", device=device)
+        method.adapt(episode.support, queries=episode.image).predict(episode.image)
+    peak = torch.cuda.max_memory_allocated(device)/2**20 if device.type == "cuda" else largest()
+    return {"program": program, "shots": shots, "before MB": round(before), "peak MB": round(peak)}
+
+
+def share(device, rounds) -> list[dict]:
+    "Where the time of an episode goes in percent, with a class to adapt to and then for its queries; the CRF on. Asked of Python's profiler."
+    parts = {"backbone": Backbone.forward, "fitting": adapting.train, "comparison": mtmnet.compare, "threshold": base.decide_masks,
+             "CRF": mtmnet.crf_refine, "reading": benchmark._read_ahead}
+    net, rows = network(device), []
+    for what, queries in (("a class with one query", 1), ("a class with 20 queries", 20)):
+        profile, method = cProfile.Profile(), MTMNet(net, postprocess="always", device=device)
+        whole = seconds(lambda: profile.runcall(lambda: list(benchmark.episode_rows(method, drawn(episodes=queries)))), device)
+        spent = pstats.Stats(profile).stats
+        within = lambda code: spent.get((code.co_filename, code.co_firstlineno, code.co_name), (0,)*4)[3]
+        shares = {name: 100*within(part.__code__)/whole for name, part in parts.items()}
+        rows.append({"episodes": what, "seconds": whole, **shares, "rest": 100 - sum(shares.values())})
+    return rows
+
+
+def episodes(device, rounds) -> list[dict]:
+    "200 episodes of one adapted class: how much of the clock is spent in the model."
+    net, done = network(device), []
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)/"run"
+        benchmark.run_benchmark(lambda seed: MTMNet(net, postprocess="off", steps=1, device=device), drawn(episodes=201), out, progress=False,
+                                threads=torch.get_num_threads(), each=lambda *_: done.append(time.perf_counter()))
+        rows = benchmark.read_rows(out)
+    whole = done[-1] - done[0]                                                   # the first is the start-up, and adapts
+    model = sum(row["seconds_adapt"] + row["seconds_predict"] for row in rows[1:])
+    return [{"episodes": len(rows) - 1, "seconds": whole, "in the model %": 100*model/whole, "ms an episode": 1e3*whole/(len(rows) - 1)}]
+
+
+def costs(device, rounds) -> list[dict]:
+    "Seconds to adapt (its set-up, and its steps reckoned from three) and to predict, against shots, image size and queries in one call."
+    net, rows = network(device), []
+    add = lambda against, value, program, found: rows.append({"against": against, "value": value, "program": program, "seconds": found})
+    fastest = lambda call: min(seconds(call, device) for _ in range(1 + rounds))
+    for against, value, some in [("shots", n, drawn(n)) for n in (1, 2, 5, 10, 20)] + [("size", n, drawn(1, n)) for n in (200, 300, 400, 600, 800)]:
+        episode = on(device, some[0])
+        for name in ("exact", "fast"):
+            config = CONFIGS[name]
+            fit = lambda steps: seconds(lambda: fit_heads(net, episode.support, episode.image[None], replace(config, steps=steps)), device)
+            fit(1)
+            begin, end = fit(1), fit(4)
+            add(against, value, name, begin + (config.steps - 1)*(end - begin)/3)
+        method = MTMNet(net, steps=0, postprocess="off", device=device).adapt(episode.support)
+        add(against, value, "predict", fastest(lambda: method.predict(episode.image)))
+    some = drawn(episodes=16)
+    images, method = torch.stack([some[i].image for i in range(16)]).to(device), MTMNet(net, steps=0, postprocess="off", device=device)
+    method.adapt(on(device, some[0]).support)
+    for n in (1, 2, 4, 8, 16): add("queries", n, "predict", fastest(lambda: method.predict(images[:n])))
+    return rows
+
+
+PARTS = {part.__name__: part for part in (head, adapt, agree, digits, predict, memory, share, episodes, costs)}
 
 
 def main():
@@ -143,17 +226,19 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--store", action="store_true")
+    parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)             # what `memory` calls
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS): parser.error(f"there is no part {min(unknown)}")
     set_threads(arguments.threads)
     device = pick_device(arguments.device)
+    if arguments.alone: return print(json.dumps(alone(arguments.alone[0], int(arguments.alone[1]), device)))
     named = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{arguments.threads} threads of {platform.machine()}, {os.cpu_count()} cores"
     for name in arguments.parts or PARTS:
         rows = PARTS[name](device, arguments.rounds)
         print(f"{name}: {PARTS[name].__doc__}\n{cdfss.show.text_table(rows, digits=3)}\n", flush=True)
         if not arguments.store: continue
         stored = json.loads(STORE.read_text()) if STORE.exists() else {}
-        stored.setdefault(device.type, {})[name] = {"on": named, "versions": versions(), "rows": rows}
+        stored.setdefault(device.type, {})[name] = {"on": named, "versions": benchmark.versions(), "rows": rows}
         STORE.write_text(json.dumps(stored, indent=1) + "\n")
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'CHOICES', 'SEEN_SUPPORTS', 'MTMNetConfig', 'MTMNet', 'compare']
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #f3bd3813
+# %% ../../nbs/61_methods.mtmnet.ipynb #4a7f3709
 import dataclasses
 import hashlib
 from collections import OrderedDict
@@ -21,10 +21,10 @@ from .base import FewShotSegmenter, Prediction
 from ..model.affinity import dense_affinity, fuse_levels, join_shots
 from ..model.decide import (CrfConfig, binarise, crf_available, crf_image, crf_refine, dynamic_vote, iou_rises,
                                 say_crf_skipped, threshold)
-from ..model.hierarchical_mask import downsample_masks
+from ..model.hierarchical_mask import downsample_masks, group_levels
 from ..train.adapt import AdaptConfig, fit_heads, pyramid, warp_views
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #0d0955ae
+# %% ../../nbs/61_methods.mtmnet.ipynb #b8e976b4
 @dataclass(frozen=True)
 class MTMNetConfig(AdaptConfig):
     "Everything that can be turned on MTMNet: `AdaptConfig`, how the fitted heads are compared, and what follows."
@@ -45,7 +45,7 @@ PRESETS = {
 CHOICES = {"bn_mode": ("batch", "running"), "postprocess": ("off", "always", "dynamic"), "crf_image": ("wrapped", "rgb"),
            "vote": ("reference", "clean"), "mask_target": ("truncate", "round"), "triplet_axis": ("space", "channel")}
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #1e743f0e
+# %% ../../nbs/61_methods.mtmnet.ipynb #fe34016d
 SEEN_SUPPORTS = 64  # support images whose projections a fitted method keeps: 3.4 MB each for 13 levels at 400²
 
 
@@ -113,7 +113,7 @@ class MTMNet(FewShotSegmenter):
         features = self.heads.finish(projected, "running" if self.config.bn_mode == "running" else statistics)
         return [torch.nn.functional.normalize(f, dim=1) for f in features] if self.config.normalise_compare else features
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #88db66ca
+# %% ../../nbs/61_methods.mtmnet.ipynb #10c82d6d
 def compare(
     queries: list[torch.Tensor],    # `b w h w` head features of the queries, one a level
     supports: list[torch.Tensor],   # `k w h' w'` head features of the supports
@@ -122,14 +122,15 @@ def compare(
     levels: slice = slice(None),    # Which levels take part; the answers meet at the first level's size all the same
 ) -> torch.Tensor:                  # `b height width`, in [0, 1]
     "Dense comparison at every level, fused: the score map before the threshold (MTMNet's public code)."
-    maps = []
-    for query, support in list(zip(queries, supports))[levels]:
-        keys, labels = join_shots(support, downsample_masks(masks, support.shape[2:]))
-        score = dense_affinity(query.flatten(2), keys.expand(len(query), -1, -1), labels.expand(len(query), -1))
-        maps.append(score.unflatten(1, query.shape[2:]))
+    pairs, maps = list(zip(queries, supports))[levels], []
+    for group in group_levels([(*query.shape[1:], *support.shape[2:]) for query, support in pairs]):
+        query, support = (torch.stack(part) for part in zip(*(pairs[level] for level in group)))        # l b w h w and l k w h' w'
+        labels = downsample_masks(masks, support.shape[3:])
+        keys, labels = join_shots(support, labels.expand(len(group), *labels.shape))
+        maps.extend(dense_affinity(query.flatten(3), keys[:, None], labels[:, None]).unflatten(2, query.shape[3:]))
     return fuse_levels(maps, size, coarse=tuple(queries[0].shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #751b2df1
+# %% ../../nbs/61_methods.mtmnet.ipynb #b104fcdd
 @patch
 def score(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w`, on the method's device
@@ -138,7 +139,7 @@ def score(self: MTMNet,
     features = self.head_features(pyramid(self.backbone, images), "image")
     return compare(features, self.support_features, self.support.masks, tuple(images.shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #25e78e5f
+# %% ../../nbs/61_methods.mtmnet.ipynb #d376c105
 @patch
 def predict(self: MTMNet,
     images: torch.Tensor,  # `b 3 h w` or `3 h w`, ImageNet-normalised, of any size

@@ -6,7 +6,7 @@
 __all__ = ['BLOCK', 'unit_vectors', 'info_nce', 'prototypes', 'prototype_contrast', 'keep_statistics', 'LossWeights',
            'LevelMasks', 'multi_task_loss']
 
-# %% ../../nbs/43_model.losses.ipynb #8e52b061
+# %% ../../nbs/43_model.losses.ipynb #0e8181fb
 import math
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from ..core import CdfssError
 from .hierarchical_mask import mask_loss
 from .triplet_alignment import triplet_loss
 
-# %% ../../nbs/43_model.losses.ipynb #3ac02388
+# %% ../../nbs/43_model.losses.ipynb #5d72a4ac
 class _UnitVectors(torch.autograd.Function):
     "Lengths are kept from the forward pass; the gradient is written out."
     @staticmethod
@@ -40,7 +40,7 @@ def unit_vectors(
     "Directions of the head features."
     return _UnitVectors.apply(x)
 
-# %% ../../nbs/43_model.losses.ipynb #c71140ee
+# %% ../../nbs/43_model.losses.ipynb #ec9bfed9
 BLOCK = 1 << 20  # numbers in a block of the comparison matrix: 4 MB of float32, about what two cores keep in their caches
 
 
@@ -95,19 +95,17 @@ def info_nce(
     "Dense InfoNCE between two views, computed block by block. Raises no error on vectors that are not of unit length, but may overflow."
     return _InfoNCE.apply(x.flatten(0, -3)[..., anchors], y.flatten(0, -3), temperature, anchors).view(x.shape[:-2])
 
-# %% ../../nbs/43_model.losses.ipynb #a9b92878
+# %% ../../nbs/43_model.losses.ipynb #8e2ac952
 def prototypes(
     features: torch.Tensor,  # `l n c p`, `n = shots·views`, view running fastest
     masks: torch.Tensor,     # `n p`, values in [0, 1]
     views: int,              # Number of views `A`
 ) -> tuple[torch.Tensor, torch.Tensor]:  # Foreground and background prototypes, `l views c` each
     "Weighted means over the pixels of all shots of a view."
-    l, n, c, p = features.shape
-    features = features.unflatten(1, (n//views, views))
-    w = masks.unflatten(0, (n//views, views))
-    foreground = torch.einsum("lkvcp,kvp->lvc", features, w)/(w.sum((0, 2))[:, None] + 1e-8)
-    background = torch.einsum("lkvcp,kvp->lvc", features, 1 - w)/((1 - w).sum((0, 2))[:, None] + 1e-8)
-    return foreground, background
+    weights = torch.stack([masks, 1 - masks], dim=2)                             # n p 2
+    per_view = lambda x, dim: x.unflatten(dim, (-1, views)).sum(dim)             # all shots together
+    means = per_view(features @ weights, 1)/(per_view(weights.sum(1), 0)[:, None] + 1e-8)
+    return means[..., 0], means[..., 1]
 
 
 def prototype_contrast(
@@ -122,7 +120,7 @@ def prototype_contrast(
     cosine = lambda u, v: F.cosine_similarity(u, v, dim=-1, eps=1e-8)
     return F.softplus(cosine(foreground, other_background) - cosine(foreground, other_foreground)).mean(1)
 
-# %% ../../nbs/43_model.losses.ipynb #2a4b6e48
+# %% ../../nbs/43_model.losses.ipynb #339cdb53
 def keep_statistics(
     x: torch.Tensor,  # `l n c p`
     y: torch.Tensor,  # `l n c p`
@@ -131,7 +129,7 @@ def keep_statistics(
     difference = lambda u, v: (u - v).abs().flatten(1).mean(1)
     return difference(x.mean(3), y.mean(3)) + difference(x.var(3), y.var(3))
 
-# %% ../../nbs/43_model.losses.ipynb #c20c38a1
+# %% ../../nbs/43_model.losses.ipynb #3ee7e4f1
 @dataclass(frozen=True)
 class LossWeights:
     "What each task counts in the multi-task loss; 0 leaves a term out, and its cost with it."
@@ -149,7 +147,7 @@ class LevelMasks:
     augmented_targets: torch.Tensor  # `k·A p`, class indices of their views
     augmented_soft: torch.Tensor     # `k·A p`, values in [0, 1]
 
-# %% ../../nbs/43_model.losses.ipynb #c7716d3b
+# %% ../../nbs/43_model.losses.ipynb #7574ba65
 def multi_task_loss(
     heads,                               # A `HeadStack`, for its mask classifier
     query: tuple[torch.Tensor, torch.Tensor] | None,  # Head outputs for `(q̂, q̃)`, `l c n p` each; None leaves the term out

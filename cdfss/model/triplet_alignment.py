@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['triplet_loss']
 
-# %% ../../nbs/42_model.triplet_alignment.ipynb #60fb8f7d
+# %% ../../nbs/42_model.triplet_alignment.ipynb #ad1402f8
 import torch
 
 from ..core import CdfssError
 
-# %% ../../nbs/42_model.triplet_alignment.ipynb #5638c8d9
+# %% ../../nbs/42_model.triplet_alignment.ipynb #f18acaa9
 def triplet_loss(
     features: torch.Tensor,  # `l n c p`, unit vectors along `c`: head features of the warped supports
     masks: torch.Tensor,     # `n p`, values in [0, 1], the warped masks at this level's size
@@ -20,10 +20,11 @@ def triplet_loss(
     "Triplet contextual alignment: anchor the whole, positive its foreground, negative its background (MTMNet's public code)."
     if axis not in ("space", "channel"):
         raise CdfssError(f"{axis!r} is not an axis of the triplet loss", where="triplet_axis", remedy="Use space or channel")
-    energy, tiny = features*features, 1e-6
+    weights, tiny = torch.stack([1 - masks, masks], dim=2), 1e-6                              # n p 2: background, foreground
     # 1e-6 is added to each difference before its norm is taken: PyTorch's pairwise distance does, and so did the public code.
     # The square is multiplied out, Σ(fw + ε)² = Σf²w² + 2εΣfw + nε², so that the sums are products with the weights.
-    sums = "lncp,np->lnc" if axis == "space" else "lncp,np->lnp"
+    def sums(x, w): return x @ w if axis == "space" else x.sum(2)[..., None]*w
     count = features.shape[-1 if axis == "space" else -2]
-    def distance(w): return (torch.einsum(sums, energy, w*w) + 2*tiny*torch.einsum(sums, features, w) + count*tiny**2).clamp(min=0).sqrt()
-    return (distance(1 - masks) - distance(masks) + margin).clamp(min=0).flatten(1).mean(1)
+    squares = sums(features*features, weights*weights) + 2*tiny*sums(features, weights) + count*tiny**2
+    background, foreground = squares.clamp(min=0).sqrt().unbind(-1)
+    return (background - foreground + margin).clamp(min=0).flatten(1).mean(1)
