@@ -10,11 +10,11 @@ changes no time. The programs take turns, so that a busy minute hits all of them
 """
 import argparse
 import cProfile
+import inspect
 import json
 import os
 import platform
 import pstats
-import resource
 import statistics
 import subprocess
 import sys
@@ -155,7 +155,8 @@ def alone(program, shots, device) -> dict:
     "Adapt and predict once; the memory of two steps is that of all."
     net, episode = network(device), on(device, drawn(shots)[0])
     net(episode.image[None])
-    largest = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10
+    status = Path("/proc/self/status")                                            # Linux; ru_maxrss would count the process that started this one
+    largest = lambda: int(status.read_text().split("VmHWM:")[1].split()[0])/2**10
     before = largest()
     if program == "plain":
         plain.score(net, plain.fit(net, episode.support, episode.image[None], AdaptConfig(steps=2)), episode.support, episode.image[None])
@@ -168,7 +169,7 @@ def alone(program, shots, device) -> dict:
 
 def share(device, rounds) -> list[dict]:
     "Where the time of an episode goes in percent, with a class to adapt to and then for its queries; the CRF on. Asked of Python's profiler."
-    parts = {"backbone": Backbone.forward, "fitting": adapting.train, "comparison": mtmnet.compare, "threshold": base.decide_masks,
+    parts = {"backbone": inspect.unwrap(Backbone.forward), "fitting": adapting.train, "comparison": mtmnet.compare, "threshold": base.decide_masks,
              "CRF": mtmnet.crf_refine, "reading": benchmark._read_ahead}
     net, rows = network(device), []
     for what, queries in (("a class with one query", 1), ("a class with 20 queries", 20)):

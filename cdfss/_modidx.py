@@ -744,4 +744,5 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'cdfss.train.loop.open_epoch': ('train.loop.html#open_epoch', 'cdfss/train/loop.py'),
                                   'cdfss.train.loop.random_state': ('train.loop.html#random_state', 'cdfss/train/loop.py'),
                                   'cdfss.train.loop.set_random_state': ('train.loop.html#set_random_state', 'cdfss/train/loop.py'),
+                                  'cdfss.train.loop.take_gradient': ('train.loop.html#take_gradient', 'cdfss/train/loop.py'),
                                   'cdfss.train.loop.train': ('train.loop.html#train', 'cdfss/train/loop.py')}}}

@@ -6,14 +6,15 @@
 __all__ = ['downsample_masks', 'mask_targets', 'HeadStack', 'batch_norm', 'group_levels', 'gather_levels', 'PyramidHeads',
            'mask_loss']
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #f07d8624
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #94cc1c54
+import math
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..core import CdfssError, torch_rng
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #fc1fdff5
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #6f769a05
 def downsample_masks(
     masks: torch.Tensor,    # `n h w`, values in [0, 1]
     size: tuple[int, int],  # Height and width of the level
@@ -21,7 +22,7 @@ def downsample_masks(
     "Masks at a level's resolution: bilinear, `align_corners=False`, no antialiasing (MTMNet's public code)."
     return F.interpolate(masks[:, None].float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #c6f4b2b8
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #c5f3457d
 def mask_targets(
     soft: torch.Tensor,      # Masks at a level's resolution, values in [0, 1]
     rule: str = "truncate",  # "truncate" (public code: only exactly 1 is foreground) or "round" (≥ 0.5 is)
@@ -31,7 +32,7 @@ def mask_targets(
     if rule == "round": return (soft >= 0.5).long()
     raise CdfssError(f"{rule!r} is not a rule for mask targets", where="mask_target", remedy="Use truncate or round")
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #a37e9a80
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #2b92ed76
 class HeadStack(nn.Module):
     "Heads of equal shape on several levels, applied together: conv 1×1, batch norm, ReLU, conv 1×1, and a mask classifier."
     def __init__(self,
@@ -60,7 +61,7 @@ class HeadStack(nn.Module):
         "How many heads stand side by side."
         return self.conv_weight.shape[0]
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #2176a5db
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #3f5588dc
 def batch_norm(
     x: torch.Tensor,             # `l c n p`
     weight: torch.Tensor,        # `l c`, γ
@@ -80,7 +81,7 @@ def batch_norm(
     averages = running_mean.view(-1), running_var.view(-1)
     return F.batch_norm(x.reshape(1, l*c, n*p), *averages, weight, bias, training=statistics == "call").view(l, c, n, p)
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #3d062c60
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #046c0be6
 from fastcore.basics import patch
 
 
@@ -129,16 +130,18 @@ def mask_logits(self: HeadStack,
     "Mask logits $u(x)$ of the hierarchical mask module."
     return (self.mask_weight @ head_features.flatten(2) + self.mask_bias[..., None]).unflatten(2, head_features.shape[2:])
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #f28e3b8b
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #b5218bc5
 def group_levels(
     shapes: list[tuple[int, int, int]],  # `(channels, height, width)` of every level, shallow to deep
+    pixels: float = math.inf,            # A group has no more than this, all its levels counted, unless a single level has
 ) -> list[list[int]]:                    # Indices of levels that share a shape, in order of appearance
-    "Which levels can be fitted together."
-    groups: dict[tuple, list[int]] = {}
-    for level, shape in enumerate(shapes): groups.setdefault(tuple(shape), []).append(level)
-    return list(groups.values())
+    "Which levels are fitted together."
+    alike: dict[tuple, list[int]] = {}
+    for level, shape in enumerate(shapes): alike.setdefault(tuple(shape), []).append(level)
+    together = lambda levels: int(max(1, min(len(levels), pixels//math.prod(shapes[levels[0]][1:]))))
+    return [levels[i:i + together(levels)] for levels in alike.values() for i in range(0, len(levels), together(levels))]
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #4b0ad394
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #5385f9f9
 def gather_levels(
     maps: list[torch.Tensor],  # `n c h w`, one a level
     groups: list[list[int]],   # As `group_levels` gives them
@@ -153,9 +156,10 @@ class PyramidHeads(nn.Module):
         shapes: list[tuple[int, int, int]],  # `(channels, height, width)` of every level, shallow to deep
         width: int = 64,                     # Channels of the heads' output
         seed: tuple = (0,),                  # Parts of the seed; the level is added, see `cdfss.core.derive_seed`
+        groups: list[list[int]] | None = None,  # Which levels stand side by side; default all of equal shape
     ):
         super().__init__()
-        self.groups = group_levels(shapes)
+        self.groups = groups or group_levels(shapes)
         self.stacks = nn.ModuleList(HeadStack(shapes[group[0]][0], width, [torch_rng(*seed, "head", level) for level in group])
                                     for group in self.groups)
 
@@ -197,7 +201,7 @@ class PyramidHeads(nn.Module):
             for level, values in zip(group, foreground - background): out[level] = values.view(-1, *maps[level].shape[2:])
         return out
 
-# %% ../../nbs/41_model.hierarchical_mask.ipynb #ae0aebf1
+# %% ../../nbs/41_model.hierarchical_mask.ipynb #5f34d14e
 def mask_loss(
     logits: torch.Tensor,   # `l 2 n p`
     targets: torch.Tensor,  # `n p`, class indices; the same for every level of a stack

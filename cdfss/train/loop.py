@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['SPOILED', 'PRECISIONS', 'History', 'Run', 'Callback', 'check_losses', 'check_parameters', 'StopIfNotFinite', 'train',
-           'add_terms', 'open_epoch', 'Progress', 'random_state', 'set_random_state', 'Checkpoint']
+           'take_gradient', 'add_terms', 'open_epoch', 'Progress', 'random_state', 'set_random_state', 'Checkpoint']
 
-# %% ../../nbs/50_train.loop.ipynb #c69c6292
+# %% ../../nbs/50_train.loop.ipynb #c35f1575
 import contextlib
 import itertools
 import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from ..core import CdfssError, atomic_path, unknown_name
 from ..show import show_losses
 
-# %% ../../nbs/50_train.loop.ipynb #b3e97328
+# %% ../../nbs/50_train.loop.ipynb #26e31de1
 class History(Mapping):
     "Each loss term of each step, by name, and their `total`, as lists of floats. Reading waits for the device, writing does not."
     def __init__(self): self._values, self._waiting, self._steps = {}, [], 0
@@ -78,7 +78,7 @@ class History(Mapping):
         ends = (f"{name} {column[0]:.4g} → {column[-1]:.4g}" for name, column in self.state_dict().items())
         return f"History of {self.steps} steps" + "".join(f"\n  {line}" for line in ends)
 
-# %% ../../nbs/50_train.loop.ipynb #babc21a6
+# %% ../../nbs/50_train.loop.ipynb #3ce20bfb
 @dataclass
 class Run:
     "The state of one training run, as the callbacks see it."
@@ -138,7 +138,7 @@ class Callback:
     ):
         "After everything, unless an error ended the run."
 
-# %% ../../nbs/50_train.loop.ipynb #5798dd6f
+# %% ../../nbs/50_train.loop.ipynb #8c92f9d8
 SPOILED = "The parameters are spoiled: build them anew, or go on from a checkpoint"
 
 
@@ -190,12 +190,12 @@ class StopIfNotFinite(Callback):
         check_losses(run, self.looked)
         check_parameters(run)
 
-# %% ../../nbs/50_train.loop.ipynb #badab797
+# %% ../../nbs/50_train.loop.ipynb #7e05137f
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def train(
-    step: Callable[[object], Mapping[str, Tensor]],     # From a batch to its named loss terms, each a scalar; their sum is minimised
+    step: Callable[[object], Mapping[str, Tensor] | Iterator[Mapping[str, Tensor]]],  # From a batch to its named loss terms, each a scalar; their sum is minimised
     optimizer: torch.optim.Optimizer,                   # Holds what is to be changed
     batches: Iterable | Callable[[int], Iterable],      # The batches, or a function from the epoch's number to them
     *,
@@ -221,12 +221,11 @@ def train(
     tell("before_training")
     while run.epoch < epochs and not run.stop:
         for batch in open_epoch(run, batches, tell):
-            with mixed: terms = step(batch)
-            run.total = add_terms(terms, where)
+            optimizer.zero_grad(set_to_none=True)
+            terms = take_gradient(step, batch, mixed, run.scaler, where)
+            run.total = sum(terms.values())
             run.history.append(terms, run.total)
             tell("after_loss")
-            optimizer.zero_grad(set_to_none=True)
-            run.scaler.scale(run.total).backward()
             run.scaler.step(optimizer)
             run.scaler.update()
             if scheduler is not None: scheduler.step()
@@ -239,7 +238,26 @@ def train(
     tell("after_training")
     return run.history
 
-# %% ../../nbs/50_train.loop.ipynb #2b05611e
+# %% ../../nbs/50_train.loop.ipynb #95ee07f5
+def take_gradient(
+    step: Callable,                            # As given to `train`
+    batch,                                     # What it is called with
+    mixed: contextlib.AbstractContextManager,  # In which the terms are computed
+    scaler: torch.amp.GradScaler,              # Of the losses
+    where: str = "training",                   # For messages
+) -> dict[str, Tensor]:                        # The terms without their graph, those of the same name in different parts added up
+    "Leave the gradient of all terms of a step in the parameters' `grad`."
+    terms = {}
+    with mixed: parts = step(batch)
+    parts = parts if isinstance(parts, Iterator) else iter([parts])
+    while True:
+        with mixed: part = next(parts, None)
+        if part is None: break
+        scaler.scale(add_terms(part, where)).backward()
+        for name, term in part.items(): terms[name] = terms[name] + term.detach() if name in terms else term.detach()
+    return terms or add_terms(None, where)     # refuses a step without terms
+
+# %% ../../nbs/50_train.loop.ipynb #33a52c5f
 def add_terms(
     terms: Mapping[str, Tensor],  # What a step returned
     where: str = "training",      # For the message
@@ -274,7 +292,7 @@ def open_epoch(
         raise CdfssError(f"epoch {run.epoch} brought no batch", where=run.where,
                          remedy="Give a list or a function from the epoch to its batches; a generator is used up after one epoch")
 
-# %% ../../nbs/50_train.loop.ipynb #c262c6e8
+# %% ../../nbs/50_train.loop.ipynb #702f2893
 class Progress(Callback):
     "A progress bar, in notebooks with a live graph of the losses."
     def __init__(self,
@@ -329,7 +347,7 @@ class Progress(Callback):
         ends = [f"{run.history['total'][i]:.4g}" for i in (0, -1)] if run.history.steps else ["–", "–"]
         print(f"{run.where}: {run.history.steps} steps in {time.monotonic() - self.began:.1f} s, total {ends[0]} → {ends[1]}")
 
-# %% ../../nbs/50_train.loop.ipynb #7d9bb8a7
+# %% ../../nbs/50_train.loop.ipynb #320dbf89
 def random_state(
 ) -> dict:  # For `set_random_state`
     "The state of Python's, NumPy's and torch's global generators, in types that a weights-only file may hold."
@@ -347,7 +365,7 @@ def set_random_state(
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state["cuda"])
 
-# %% ../../nbs/50_train.loop.ipynb #19846e2f
+# %% ../../nbs/50_train.loop.ipynb #9e8f6f5d
 class Checkpoint(Callback):
     "Save the whole state of a run every so many steps and at its end, and go on from there."
     def __init__(self,
