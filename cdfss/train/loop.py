@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SPOILED', 'PRECISIONS', 'History', 'Run', 'Callback', 'check_losses', 'check_parameters', 'StopIfNotFinite', 'train',
-           'take_gradient', 'add_terms', 'open_epoch', 'Progress', 'random_state', 'set_random_state', 'Checkpoint']
+           'take_gradient', 'add_terms', 'open_epoch', 'Progress', 'random_state', 'set_random_state', 'Checkpoint',
+           'Optimizers']
 
-# %% ../../nbs/50_train.loop.ipynb #c35f1575
+# %% ../../nbs/50_train.loop.ipynb #95240194
 import contextlib
 import itertools
 import math
@@ -24,7 +25,7 @@ from torch import Tensor
 from ..core import CdfssError, atomic_path, unknown_name
 from ..show import show_losses
 
-# %% ../../nbs/50_train.loop.ipynb #26e31de1
+# %% ../../nbs/50_train.loop.ipynb #56d1d5f1
 class History(Mapping):
     "Each loss term of each step, by name, and their `total`, as lists of floats. Reading waits for the device, writing does not."
     def __init__(self): self._values, self._waiting, self._steps = {}, [], 0
@@ -78,7 +79,7 @@ class History(Mapping):
         ends = (f"{name} {column[0]:.4g} → {column[-1]:.4g}" for name, column in self.state_dict().items())
         return f"History of {self.steps} steps" + "".join(f"\n  {line}" for line in ends)
 
-# %% ../../nbs/50_train.loop.ipynb #3ce20bfb
+# %% ../../nbs/50_train.loop.ipynb #716c0c09
 @dataclass
 class Run:
     "The state of one training run, as the callbacks see it."
@@ -138,7 +139,7 @@ class Callback:
     ):
         "After everything, unless an error ended the run."
 
-# %% ../../nbs/50_train.loop.ipynb #8c92f9d8
+# %% ../../nbs/50_train.loop.ipynb #694c3e3e
 SPOILED = "The parameters are spoiled: build them anew, or go on from a checkpoint"
 
 
@@ -190,7 +191,7 @@ class StopIfNotFinite(Callback):
         check_losses(run, self.looked)
         check_parameters(run)
 
-# %% ../../nbs/50_train.loop.ipynb #7e05137f
+# %% ../../nbs/50_train.loop.ipynb #c250a062
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -238,7 +239,7 @@ def train(
     tell("after_training")
     return run.history
 
-# %% ../../nbs/50_train.loop.ipynb #95ee07f5
+# %% ../../nbs/50_train.loop.ipynb #0e120445
 def take_gradient(
     step: Callable,                            # As given to `train`
     batch,                                     # What it is called with
@@ -257,7 +258,7 @@ def take_gradient(
         for name, term in part.items(): terms[name] = terms[name] + term.detach() if name in terms else term.detach()
     return terms or add_terms(None, where)     # refuses a step without terms
 
-# %% ../../nbs/50_train.loop.ipynb #33a52c5f
+# %% ../../nbs/50_train.loop.ipynb #2baf07fa
 def add_terms(
     terms: Mapping[str, Tensor],  # What a step returned
     where: str = "training",      # For the message
@@ -292,7 +293,7 @@ def open_epoch(
         raise CdfssError(f"epoch {run.epoch} brought no batch", where=run.where,
                          remedy="Give a list or a function from the epoch to its batches; a generator is used up after one epoch")
 
-# %% ../../nbs/50_train.loop.ipynb #702f2893
+# %% ../../nbs/50_train.loop.ipynb #3c8740ee
 class Progress(Callback):
     "A progress bar, in notebooks with a live graph of the losses."
     def __init__(self,
@@ -347,7 +348,7 @@ class Progress(Callback):
         ends = [f"{run.history['total'][i]:.4g}" for i in (0, -1)] if run.history.steps else ["–", "–"]
         print(f"{run.where}: {run.history.steps} steps in {time.monotonic() - self.began:.1f} s, total {ends[0]} → {ends[1]}")
 
-# %% ../../nbs/50_train.loop.ipynb #320dbf89
+# %% ../../nbs/50_train.loop.ipynb #097fe6fe
 def random_state(
 ) -> dict:  # For `set_random_state`
     "The state of Python's, NumPy's and torch's global generators, in types that a weights-only file may hold."
@@ -365,7 +366,7 @@ def set_random_state(
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state["cuda"])
 
-# %% ../../nbs/50_train.loop.ipynb #9e8f6f5d
+# %% ../../nbs/50_train.loop.ipynb #e28ed376
 class Checkpoint(Callback):
     "Save the whole state of a run every so many steps and at its end, and go on from there."
     def __init__(self,
@@ -437,3 +438,32 @@ class Checkpoint(Callback):
         run.epoch, run.index = state["position"]
         self.now = state["now"] if run.index else None   # between two epochs there is nothing to skip
         set_random_state(state["epoch_start"])
+
+# %% ../../nbs/50_train.loop.ipynb #5e1ef8dc
+class Optimizers(torch.optim.Optimizer):
+    "Several optimizers that step together, behind the interface of one."
+    def __init__(self,
+        *optimizers: torch.optim.Optimizer,  # One or more, without a common parameter
+    ):
+        self.optimizers = optimizers
+        super().__init__([group for each in optimizers for group in each.param_groups], {})
+
+    def step(self,
+        closure: None = None,  # Not heeded: the gradients are there already
+    ):
+        "Let each take its step."
+        for each in self.optimizers: each.step()
+
+    def state_dict(self
+    ) -> dict:  # Place in the row → that optimizer's state
+        "The states of all."
+        return {str(i): each.state_dict() for i, each in enumerate(self.optimizers)}
+
+    def load_state_dict(self,
+        state: dict,  # From `state_dict`
+    ):
+        "Take over the states of as many optimizers of the same kinds."
+        if len(state) != len(self.optimizers):
+            raise CdfssError(f"the state is that of {len(state)} optimizers, here are {len(self.optimizers)}", where="Optimizers")
+        for i, each in enumerate(self.optimizers): each.load_state_dict(state[str(i)])
+        self.param_groups = [group for each in self.optimizers for group in each.param_groups]   # loading made new ones
