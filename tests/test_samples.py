@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cdfss.data.driving import driving_files, read_wide_ids
 from cdfss.data.samples import SAMPLE_SETS, sample_set, save_picture
 
 STORED = Path(__file__).resolve().parents[1]/"data_samples"
@@ -25,6 +26,18 @@ def test_redraws_to_the_same_pixels(name):
         assert stored.shape == picture.shape and stored.dtype == picture.dtype, path
         assert (stored == picture).all(), f"{path}: {(stored != picture).mean():.1%} of the values differ"
     assert drawn == {str(file.relative_to(STORED/name).as_posix()) for file in (STORED/name).rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", ["gta5", "synthia", "cityscapes"])
+def test_streets_redraw_to_the_same_pixels(name, tmp_path):
+    drawn = set()
+    for path, content in driving_files(name):
+        drawn.add(path)
+        if isinstance(content, bytes): (tmp_path/"file.png").write_bytes(content)
+        else: save_picture(content, tmp_path/"file.png")
+        read = read_wide_ids if path.startswith("GT/") else lambda file: np.asarray(Image.open(file))
+        assert (read(STORED/name/path) == read(tmp_path/"file.png")).all(), path
+    assert drawn == {file.relative_to(STORED/name).as_posix() for file in (STORED/name).rglob("*") if file.is_file()}
 
 
 def test_stays_small():

@@ -8,7 +8,7 @@ __all__ = ['CLASSES', 'PALETTE', 'PLAIN', 'LOOKS', 'FAR', 'BLOCKS', 'HEIGHTS', '
            'draw_ground', 'trapezium', 'draw_block', 'draw_vehicle', 'draw_tree', 'draw_person', 'draw_cycle',
            'draw_post', 'draw_bin', 'develop', 'draw_street']
 
-# %% ../../nbs/16_data.drawn_streets.ipynb #284d7c90
+# %% ../../nbs/16_data.drawn_streets.ipynb #f59b25c7
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from ..brushes import blob, box, ellipse, smooth_noise, stroke, texture
 from ..core import CdfssError, unknown_name
 from .domains import IGNORE
 
-# %% ../../nbs/16_data.drawn_streets.ipynb #0e664ca3
+# %% ../../nbs/16_data.drawn_streets.ipynb #935cf3da
 CLASSES = ("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain", "sky",
            "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")  # a label is an index of this
 PALETTE = ((128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30), (220, 220, 0),
@@ -26,7 +26,7 @@ PALETTE = ((128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 
            (0, 80, 100), (0, 0, 230), (119, 11, 32))                                    # red, green, blue of each class
 _ID = {name: index for index, name in enumerate(CLASSES)}
 
-# %% ../../nbs/16_data.drawn_streets.ipynb #8e3592c2
+# %% ../../nbs/16_data.drawn_streets.ipynb #d596aa0a
 @dataclass(frozen=True)
 class Look:
     "How a street is shown, apart from what is in it."
@@ -58,7 +58,8 @@ PLAIN = Look(dict(
     vegetation=(.25, .40, .18), trunk=(.32, .25, .18), zenith=(.42, .62, .86), sky=(.82, .87, .92), haze=(.80, .84, .88),
     pole=(.42, .43, .43), signal=(.13, .14, .13), sign=(.72, .20, .18), face=(.90, .90, .88), person=(.42, .36, .40), skin=(.78, .60, .48),
     car=(.50, .50, .52), truck=(.70, .66, .60), bus=(.75, .55, .25), train=(.70, .25, .22), bicycle=(.28, .28, .31),
-    motorcycle=(.32, .22, .22), tyre=(.10, .10, .11), glass=(.20, .24, .28), lamp=(.80, .15, .10), bonnet=(.14, .15, .16), bin=(.25, .35, .40)))
+    motorcycle=(.32, .22, .22), tyre=(.10, .10, .11), glass=(.20, .24, .28), lamp=(.80, .15, .10),
+    bonnet=(.14, .15, .16), bin=(.25, .35, .40)))
 
 LOOKS = {
     "gta5": Look(PLAIN.colours | dict(
@@ -94,7 +95,7 @@ def mix_look(
     colours = {material: np.minimum(between(PLAIN.colours[material], look.colours[material]), 1) for material in PLAIN.colours}
     return Look(colours, *(between(getattr(PLAIN, f.name), getattr(look, f.name)) for f in fields(Look)[1:]))
 
-# %% ../../nbs/16_data.drawn_streets.ipynb #fe3a20ed
+# %% ../../nbs/16_data.drawn_streets.ipynb #6e74159c
 FAR = 95.  # metres to the end of the street
 
 
@@ -118,7 +119,7 @@ class Thing(NamedTuple):
 
 class Layout(NamedTuple):
     "What is in a street, and where."
-    view: tuple[float, ...]     # Four numbers in [0, 1): where in the look's range the eye, the horizon, the vanishing point and the sun are
+    view: tuple[float, ...]     # Where in the look's range eye, horizon, vanishing point and sun are, each in [0, 1)
     centre: float               # Middle of the road, metres to the right
     half: float                 # Half its width
     walk: float                 # Width of the pavements
@@ -178,7 +179,7 @@ def lay_out(
     return Layout(view, centre, half, walk, green, zebra, tuple(sorted(blocks, key=lambda block: -block.start)),
                   tuple(sorted(things, key=lambda thing: -thing.z)), seed())
 
-# %% ../../nbs/16_data.drawn_streets.ipynb #4e1fe9a7
+# %% ../../nbs/16_data.drawn_streets.ipynb #cc639cb6
 FOCAL = 1.1  # in heights of the picture: 84 degrees are seen in one that is twice as wide as high
 
 
@@ -289,7 +290,7 @@ class Easel:
         change = spread*self.look.variety*(rng.random() - .5 + .6*(rng.random(3) - .5))
         return np.clip(self.look.colours[material] + change, .03, 1)
 
-# %% ../../nbs/16_data.drawn_streets.ipynb #f7013cc9
+# %% ../../nbs/16_data.drawn_streets.ipynb #119e8be8
 def draw_sky(easel: Easel):
     "Sky, clouds, and the skyline at the end of the street."
     colours, rng = easel.look.colours, np.random.default_rng(easel.layout.seed)
@@ -330,7 +331,7 @@ def draw_ground(easel: Easel):
     easel.canvas[rows], easel.depth[rows] = colour*shade[..., None], z
     easel.labels[rows] = np.array([_ID[name] for name in kinds])[kind]
 
-# %% ../../nbs/16_data.drawn_streets.ipynb #2c570abe
+# %% ../../nbs/16_data.drawn_streets.ipynb #e7190127
 def trapezium(
     a: np.ndarray,   # Metres along
     b: np.ndarray,   # Metres up
@@ -373,7 +374,7 @@ def draw_block(easel: Easel, block: Block):
         easel.fill(face, np.maximum(windows, np.maximum(shape, b - block.height + 1)), easel.look.colours["window"])
         easel.fill(face, np.maximum(shape, block.height - .5 - b), easel.look.colours["roof"])
 
-# %% ../../nbs/16_data.drawn_streets.ipynb #f67da426
+# %% ../../nbs/16_data.drawn_streets.ipynb #690535cc
 VEHICLES = dict(car=(1.8, 4.2, 1.5), truck=(2.4, 7.5, 3.3), bus=(2.5, 11., 3.), train=(2.6, 26., 3.5))  # width, length, height in metres
 
 
@@ -475,10 +476,10 @@ def draw_post(easel: Easel, thing: Thing):
         easel.fill(face, stroke(a, b, ((0, high - .1), (arm, high + .1)), half), colours["pole"], pole)
     elif thing.kind == "sign":
         square = rng.random() < .4
-        board = (lambda grow: box(a, b, (0, high), (.42 + grow, .32 + grow))) if square else (lambda grow: ellipse(a, b, (0, high), 2*(.4 + grow,)))
+        board = box(a, b, (0, high), (.42, .32)) if square else ellipse(a, b, (0, high), (.4, .4))
         rim, inner = (colours["face"], np.array((.15, .3, .6))) if square else (colours["sign"], colours["face"])
-        easel.fill(face, board(0), rim, _ID["traffic sign"])
-        easel.fill(face, board(-.1), inner)
+        easel.fill(face, board, rim, _ID["traffic sign"])
+        easel.fill(face, board + .1, inner)
     else:
         easel.fill(face, box(a, b, (0, high - .2), (.22, .55), corner=.08), colours["signal"], _ID["traffic light"])
         lit = rng.integers(3)
@@ -496,7 +497,7 @@ THINGS = dict(dict.fromkeys(VEHICLES, draw_vehicle), tree=draw_tree, person=draw
               **dict.fromkeys(("bicycle", "motorcycle", "cyclist", "biker"), draw_cycle),
               **{kind: draw_post for kind in ("lamp post", "sign", "traffic light")})
 
-# %% ../../nbs/16_data.drawn_streets.ipynb #4e5cf3ae
+# %% ../../nbs/16_data.drawn_streets.ipynb #3e4a6ee3
 def develop(
     easel: Easel,               # With its canvas painted
     rng: np.random.Generator,   # Draws unevenness and noise
@@ -525,7 +526,8 @@ def draw_street(
     size: tuple[int, int] = (128, 256),      # Height and width in pixels, at least 32
 ) -> tuple[np.ndarray, np.ndarray]:          # Picture, uint8 `[H,W,3]`, and labels, uint8 `[H,W]`: an index of `CLASSES`, or 255
     "A street scene and its label map."
-    if min(size) < 32: raise CdfssError(f"a street of {size[0]}×{size[1]} pixels cannot be made out", where="size", remedy="Give 32 or more")
+    if min(size) < 32:
+        raise CdfssError(f"a street of {size[0]}×{size[1]} pixels cannot be made out", where="size", remedy="Give 32 or more")
     layout, surface = lay_out(rng), np.random.default_rng(rng.integers(2**32))
     easel = Easel(layout, mix_look(look, strength), size, surface)
     draw_sky(easel)
@@ -533,6 +535,7 @@ def draw_street(
     for block in layout.blocks: draw_block(easel, block)
     for thing in layout.things: THINGS[thing.kind](easel, thing)
     if easel.look.bonnet > 0:                                                        # the own car, which nobody labels
-        face = Face((slice(None), slice(None)), *np.meshgrid(easel.u - easel.u.mean(), easel.v + easel.horizon - 1), 1/size[0], np.ones(size))
-        easel.fill(face, ellipse(face.a, face.b, (0, .6 - easel.look.bonnet), (1.1, .6)), easel.look.colours["bonnet"], IGNORE)
+        a, b = np.meshgrid(easel.u - easel.u.mean(), easel.v + easel.horizon - 1)
+        face = Face((slice(None), slice(None)), a, b, 1/size[0], np.ones(size))
+        easel.fill(face, ellipse(a, b, (0, .6 - easel.look.bonnet), (1.1, .6)), easel.look.colours["bonnet"], IGNORE)
     return develop(easel, surface), easel.labels

@@ -9,7 +9,7 @@ __all__ = ['LEUCOCYTES', 'SKIN_TONES', 'LESIONS', 'LAND', 'OBJECTS', 'ISIC', 'LA
            'devices', 'draw_chest_xray', 'parcels', 'agriculture', 'urban', 'rangeland', 'forest', 'water', 'barren',
            'tile_classes', 'land_map', 'draw_tile', 'draw_deepglobe', 'apple', 'banana', 'coffee_mug', 'doughnut',
            'fish', 'ice_cream', 'ladybug', 'mushroom', 'place_object', 'thing', 'backdrop', 'draw_fss1000', 'SampleSet',
-           'sample_set', 'save_picture', 'draw_samples', 'sample_root']
+           'sample_set', 'save_picture', 'draw_samples', 'write_files', 'sample_root', 'stored_or_drawn']
 
 # %% ../../nbs/12_data.samples.ipynb #269b424d
 import os
@@ -815,7 +815,15 @@ def draw_samples(
     seed: int = 0,      # 0 is what `data_samples/` holds
 ) -> Path:              # `out`
     "Draw a set into a new folder, in exactly the layout that its reader expects."
-    files, out = sample_set(name).files(seed), Path(out)
+    return write_files(sample_set(name).files(seed), out)
+
+
+def write_files(
+    files: Iterator,    # (path, uint8 array) or (path, bytes) of every file
+    out: str | Path,    # A folder that does not exist, or is empty
+) -> Path:              # `out`
+    "Write files into a new folder: all of them, or none."
+    out = Path(out)
     if out.exists() and not _is_empty_folder(out):
         raise CdfssError("there is something here already", where=out, remedy="Give a new folder, or delete this one")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -823,7 +831,8 @@ def draw_samples(
     try:
         for path, picture in files:
             (partial/path).parent.mkdir(parents=True, exist_ok=True)
-            save_picture(picture, partial/path, Path(path).suffix)
+            if isinstance(picture, bytes): (partial/path).write_bytes(picture)
+            else: save_picture(picture, partial/path, Path(path).suffix)
         _move_into_place(partial, out)
     finally: shutil.rmtree(partial, ignore_errors=True)
     return out
@@ -847,7 +856,15 @@ def sample_root(
 ) -> Path:              # Root for `open_dataset(name, root)`
     "Where a drawn set lies: in `data_samples/` of the checkout, or else in the cache folder, drawn there on first use."
     sample_set(name)
+    return stored_or_drawn(name, draw_samples)
+
+
+def stored_or_drawn(
+    name: str,          # Of a folder of `data_samples/`
+    draw: Callable,     # (name, folder) → draws it there
+) -> Path:              # The folder
+    "A drawn set's folder, for `sample_root` and for sets that other modules draw."
     checkout = Path(__file__).resolve().parents[2]
     if (checkout/"nbs").is_dir() and (checkout/"data_samples"/name).is_dir(): return checkout/"data_samples"/name
     cached = cache_dir("samples", __version__, name)
-    return cached if cached.is_dir() else draw_samples(name, cached)
+    return cached if cached.is_dir() else draw(name, cached)
