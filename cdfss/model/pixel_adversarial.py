@@ -6,7 +6,7 @@
 __all__ = ['misfit', 'focal_loss', 'rarity', 'pixel_adversarial', 'pixel_discriminator', 'image_discriminator',
            'discriminator_loss', 'swap_style', 'source_surprise', 'distillation']
 
-# %% ../../nbs/49_model.pixel_adversarial.ipynb #9aa4f63f
+# %% ../../nbs/49_model.pixel_adversarial.ipynb #2c3adda3
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..core import CdfssError, derive_seed
 from ..data.domains import IGNORE
 
-# %% ../../nbs/49_model.pixel_adversarial.ipynb #bb45cb17
+# %% ../../nbs/49_model.pixel_adversarial.ipynb #6f290dd4
 def misfit(
     logits: Tensor,  # `[B,K,H,W]`
     labels: Tensor,  # `[B,H,W]`, 255 where nobody says
@@ -39,7 +39,7 @@ def focal_loss(
     each = alpha*(-torch.expm1(-surprise)).clamp(min=0)**gamma*surprise
     return (each*labelled).sum()/labelled.sum().clamp(min=1)
 
-# %% ../../nbs/49_model.pixel_adversarial.ipynb #2cd6ac59
+# %% ../../nbs/49_model.pixel_adversarial.ipynb #014ddc7d
 def rarity(
     labels: Tensor,               # `[B,H,W]`, 255 where nobody says
     classes: int,                 # K
@@ -55,7 +55,7 @@ def rarity(
     if not count_ignored: weights[:, classes] = 0
     return weights.gather(1, own).view(labels.shape)
 
-# %% ../../nbs/49_model.pixel_adversarial.ipynb #efac3a5d
+# %% ../../nbs/49_model.pixel_adversarial.ipynb #6e1614da
 def pixel_adversarial(
     z: Tensor,                       # `[B,1,H,W]`: the discriminator's logits of "target", for target images
     labels: Tensor,                  # `[B,H,W]`, 255 where nobody says
@@ -70,7 +70,7 @@ def pixel_adversarial(
     counts = torch.ones_like(labels, dtype=torch.bool) if count_ignored else labels != IGNORE
     return (each*counts).sum()/counts.sum().clamp(min=1)
 
-# %% ../../nbs/49_model.pixel_adversarial.ipynb #56558802
+# %% ../../nbs/49_model.pixel_adversarial.ipynb #4c91dd69
 def _convolutions(widths, kernel, stride, padding, seed, name):
     "Convolutions with leaky ReLUs between, weights from a seed of their own."
     with torch.random.fork_rng(devices=[]):
@@ -96,7 +96,7 @@ def image_discriminator(
     "Source or target, for large patches?"
     return nn.Sequential(*_convolutions((classes, *widths, 1), 4, 2, 1, seed, "image discriminator")[:-1])
 
-# %% ../../nbs/49_model.pixel_adversarial.ipynb #95c03d47
+# %% ../../nbs/49_model.pixel_adversarial.ipynb #094f06b5
 def discriminator_loss(
     z_source: Tensor,     # `[B,1,*,*]`: logits of "target" for source images
     z_target: Tensor,     # `[B,1,*,*]`: for target images
@@ -105,7 +105,7 @@ def discriminator_loss(
     "Tell source from target (PixDA, Eq. 2 with its sign put right, and Eq. 7)."
     return factor*(F.softplus(z_source).mean() + F.softplus(-z_target).mean())
 
-# %% ../../nbs/49_model.pixel_adversarial.ipynb #287a5109
+# %% ../../nbs/49_model.pixel_adversarial.ipynb #25265971
 def swap_style(
     source: Tensor,        # `[B,C,H,W]`, values of pixels, from 0 on
     target: Tensor,        # `[B,C,H,W]`, of the same size
@@ -126,14 +126,14 @@ def swap_style(
     spectrum[..., rows, :reach + 1] = amplitude*phase
     return torch.fft.irfft2(spectrum, s=(height, width))
 
-# %% ../../nbs/49_model.pixel_adversarial.ipynb #7b00b5a7
+# %% ../../nbs/49_model.pixel_adversarial.ipynb #b8ba0b64
 def source_surprise(
     z: Tensor,   # `[B,1,h,w]`: the image discriminator's logits of "target" for source images
 ) -> Tensor:     # `[B]`, ≥ 0
     "How little the image discriminator takes each image for source; PixDA keeps those above δ."
     return F.softplus(z).mean((1, 2, 3))
 
-# %% ../../nbs/49_model.pixel_adversarial.ipynb #91fb675c
+# %% ../../nbs/49_model.pixel_adversarial.ipynb #b21a2503
 def distillation(
     student: Tensor,            # `[B,K,H,W]` logits
     teacher: Tensor,            # `[B,K,H,W]` logits, without gradient
@@ -141,6 +141,7 @@ def distillation(
     over: str = "classes",      # "classes": the mean over classes too (public code), "pixels": their sum (Eq. 9)
 ) -> Tensor:                    # Scalar, the mean over all pixels, labelled or not
     "Say about the target what the teacher says (PixDA, Eq. 9)."
-    if over not in ("classes", "pixels"): raise CdfssError(f"there is no mean over {over!r}", where="distillation", remedy="Use classes or pixels")
+    if over not in ("classes", "pixels"):
+        raise CdfssError(f"there is no mean over {over!r}", where="distillation", remedy="Use classes or pixels")
     loss = F.cross_entropy(student, (teacher.detach()/temperature).softmax(1))
     return loss/student.shape[1] if over == "classes" else loss
