@@ -6,7 +6,7 @@
 __all__ = ['Regions', 'adaptive_regions', 'region_borders', 'reverse_gradient', 'reversal_ramp', 'DomainClassifier',
            'domain_loss', 'transferability', 'uncertainty', 'check_weights', 'key_bias']
 
-# %% ../../nbs/39_model.regions.ipynb #333dbb4e
+# %% ../../nbs/39_model.regions.ipynb #76edffa0
 import math
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..core import CdfssError, torch_rng
 
-# %% ../../nbs/39_model.regions.ipynb #4208bfee
+# %% ../../nbs/39_model.regions.ipynb #9ee2e33a
 def _by_cell(maps, cell):
     "[B,C,gh*cell,gw*cell] → [B,gh,gw,cell²,C]"
     maps = maps.unflatten(3, (-1, cell)).unflatten(2, (-1, cell))                # b c i u j v
@@ -44,7 +44,7 @@ def _pool(cells, shares):
     sums = _gather(torch.einsum("bijpc,bijpk->bijck", cells, shares))
     return sums/_gather(shares.sum(3, keepdim=True)).clamp(min=1e-8)
 
-# %% ../../nbs/39_model.regions.ipynb #a7fa2fbb
+# %% ../../nbs/39_model.regions.ipynb #73034ba7
 @dataclass(frozen=True, eq=False)
 class Regions:
     "A feature map divided into regions."
@@ -95,7 +95,7 @@ def adaptive_regions(
             shares = (sharpness*alike).masked_fill(beyond, -math.inf).softmax(-1)
     return Regions(shares, _pool(cells, before), cell, (h, w))
 
-# %% ../../nbs/39_model.regions.ipynb #8c331251
+# %% ../../nbs/39_model.regions.ipynb #73127b91
 def region_borders(
     labels: Tensor,  # `[h,w]`, from `Regions.labels`
     enlarge: int = 1,  # Each place a square of so many pixels
@@ -107,7 +107,7 @@ def region_borders(
     borders[:, :-1] |= labels[:, 1:] != labels[:, :-1]
     return borders
 
-# %% ../../nbs/39_model.regions.ipynb #d2db5fe5
+# %% ../../nbs/39_model.regions.ipynb #13907cbc
 class _Reverse(torch.autograd.Function):
     @staticmethod
     def forward(context, x, coefficient):
@@ -169,7 +169,7 @@ def transferability(
     probability = logits.sigmoid()
     return (probability*F.softplus(-logits) + (1 - probability)*F.softplus(logits))/math.log(2)
 
-# %% ../../nbs/39_model.regions.ipynb #4a3b8ede
+# %% ../../nbs/39_model.regions.ipynb #3913fb2e
 def uncertainty(
     logits: Tensor,  # `[B,K,*]`
 ) -> Tensor:         # `[B,*]` in 0 … 1; 0 where there is but one class
