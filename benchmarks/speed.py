@@ -23,6 +23,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import plain
 import torch
@@ -34,6 +35,7 @@ from cdfss.data.episodes import Episodes, sample_manifest
 from cdfss.evaluate import benchmark
 from cdfss.methods import base, mtmnet
 from cdfss.methods.mtmnet import PRESETS, MTMNet
+from cdfss.model import affinity
 from cdfss.model.backbone import Backbone
 from cdfss.train import adapt as adapting
 from cdfss.train.adapt import AdaptConfig, fit_heads
@@ -83,20 +85,24 @@ def head(device, rounds) -> list[dict]:
     return [{"program": "plain", "seconds a step": statistics.median(times), "fastest": min(times), "steps": len(times)}]
 
 
-def adapt(device, rounds) -> list[dict]:
-    "Fitting all 13 heads: frozen maps of support, query and their views, and all steps."
+def adapt(device, rounds, shots=1) -> list[dict]:
+    "Fitting all 13 heads on one shot: frozen maps of support, query and their views, and all steps."
     net, rows = network(device), []
-    for shots in (1, 5):
-        episode = on(device, drawn(shots)[0])
-        for name, fit in FITS.items(): fit(net, episode, AdaptConfig(steps=1))         # what is set up once
-        times = {name: [] for name in FITS}
-        for _ in range(rounds):
-            for name, fit in FITS.items(): times[name].append(seconds(lambda: fit(net, episode, CONFIGS[name]), device))
-        for name in FITS:
-            ratios = [a/b for a, b in zip(times["plain"], times[name])]
-            rows.append({"program": name, "shots": shots, "seconds": statistics.median(times[name]), "times faster": statistics.median(ratios),
-                         "lowest": min(ratios), "highest": max(ratios), "rounds": rounds})
+    episode = on(device, drawn(shots)[0])
+    for name, fit in FITS.items(): fit(net, episode, AdaptConfig(steps=1))             # what is set up once
+    times = {name: [] for name in FITS}
+    for _ in range(rounds):
+        for name, fit in FITS.items(): times[name].append(seconds(lambda: fit(net, episode, CONFIGS[name]), device))
+    for name in FITS:
+        ratios = [a/b for a, b in zip(times["plain"], times[name])]
+        rows.append({"program": name, "shots": shots, "seconds": statistics.median(times[name]), "times faster": statistics.median(ratios),
+                     "lowest": min(ratios), "highest": max(ratios), "rounds": rounds})
     return rows
+
+
+def adapt_5(device, rounds) -> list[dict]:
+    "Fitting all 13 heads on five shots."
+    return adapt(device, rounds, shots=5)
 
 
 def agree(device, rounds) -> list[dict]:
@@ -142,6 +148,20 @@ def predict(device, rounds) -> list[dict]:
             ratios.append(whole/alone); times.append((alone, whole))
         alone, whole = (statistics.median(column) for column in zip(*times))
         rows.append({"shots": shots, "backbone alone": alone, "predict": whole, "ratio": statistics.median(ratios), "rounds": len(ratios)})
+    return rows
+
+
+def comparison(device, rounds) -> list[dict]:
+    "Dense affinity of four levels of 50 × 50 pixels with 64 channels, in milliseconds: by hand in blocks, and by PyTorch's attention, in turn."
+    rows = []
+    for shots in (1, 5):
+        query, support, mask = (torch.randn(4, 64, 2500), torch.randn(4, 64, 2500*shots), torch.rand(4, 2500*shots))
+        times = {"in blocks": [], "PyTorch's attention": []}
+        for _ in range(1 + 10*rounds):
+            for name, steepest in zip(times, (affinity.STEEPEST, 0)):              # 0: no exponential is trusted, the kernel answers
+                with patch.object(affinity, "STEEPEST", steepest):
+                    times[name].append(1e3*seconds(lambda: affinity.dense_affinity(*(x.to(device) for x in (query, support, mask))), device))
+        rows += [{"shots": shots, "computed": name, "median": statistics.median(found[1:]), "fastest": min(found)} for name, found in times.items()]
     return rows
 
 
@@ -224,7 +244,7 @@ def costs(device, rounds) -> list[dict]:
     return rows
 
 
-PARTS = {part.__name__: part for part in (head, adapt, agree, digits, predict, memory, share, episodes, costs)}
+PARTS = {part.__name__: part for part in (head, adapt, adapt_5, agree, digits, predict, comparison, memory, share, episodes, costs)}
 
 
 def main():

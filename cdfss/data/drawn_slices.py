@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLASSES', 'LOOKS', 'PAINT', 'anatomy', 'labels_of', 'SliceLook', 'look_at_strength', 'draw_slice']
 
-# %% ../../nbs/17_data.drawn_slices.ipynb #15c4427a
+# %% ../../nbs/17_data.drawn_slices.ipynb #80a697e8
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from ..brushes import blob, box, cover, ellipse, move, pixel_grid, smooth_noise, texture, wobble
 from ..core import CdfssError, numpy_rng
 
-# %% ../../nbs/17_data.drawn_slices.ipynb #c54e639d
+# %% ../../nbs/17_data.drawn_slices.ipynb #0aecfc87
 CLASSES = ("background", "myocardium", "left atrium", "left ventricle", "aorta")
 
 
@@ -64,7 +64,7 @@ def labels_of(
         if index: label[tissues[name] < 0] = index
     return label
 
-# %% ../../nbs/17_data.drawn_slices.ipynb #2c13a272
+# %% ../../nbs/17_data.drawn_slices.ipynb #c882543c
 @dataclass(frozen=True)
 class SliceLook:
     "How a scanner shows tissues: brightness in [0, 1] and what it adds."

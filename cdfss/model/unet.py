@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['block', 'two_blocks', 'Residual', 'UNet']
 
-# %% ../../nbs/46_model.unet.ipynb #1dc7557b
+# %% ../../nbs/46_model.unet.ipynb #b2fa7617
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..core import CdfssError, torch_rng
 
-# %% ../../nbs/46_model.unet.ipynb #9acf7aea
+# %% ../../nbs/46_model.unet.ipynb #9a0ca106
 def block(
     channels_in: int,
     channels_out: int,
