@@ -7,7 +7,7 @@ __all__ = ['COLORS', 'SCORE_CMAP', 'LABEL_PALETTE', 'as_picture', 'overlay', 'sh
            'color_labels', 'show_label_maps', 'show_scores', 'show_levels', 'show_film', 'show_histogram',
            'show_losses', 'show_table', 'text_table', 'save_figure']
 
-# %% ../nbs/02_show.ipynb #1c5f8869
+# %% ../nbs/02_show.ipynb #cbbb08c6
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from PIL import Image
 
 from .core import CdfssError, atomic_path
 
-# %% ../nbs/02_show.ipynb #fe00371b
+# %% ../nbs/02_show.ipynb #83aa75f4
 COLORS = dict(
     support="#E69F00",      # orange: masks that were given
     query="#56B4E9",        # sky blue: what is asked about
@@ -30,7 +30,7 @@ COLORS = dict(
 )
 SCORE_CMAP = "viridis"      # for score maps: lightness grows with the score, so it survives a grey print
 
-# %% ../nbs/02_show.ipynb #eef0020b
+# %% ../nbs/02_show.ipynb #b4c4ec80
 _MEAN = np.array([0.485, 0.456, 0.406])  # ImageNet's; `cdfss.data.episodes` has them too, but stands to the right of this module
 _STD = np.array([0.229, 0.224, 0.225])
 
@@ -49,7 +49,8 @@ def as_picture(
     pixels = _array(image)
     channels_first = pixels.ndim == 3 and pixels.shape[0] == 3 and (pixels.shape[2] != 3 or isinstance(image, torch.Tensor))
     if channels_first: pixels = pixels.transpose(1, 2, 0)
-    if pixels.ndim == 3 and pixels.shape[0] == 1: pixels = pixels[0]                  # a slice of a scan, in [0,1]
+    grey = pixels.ndim == 3 and pixels.shape[0] == 1 and (pixels.shape[2] != 3 or isinstance(image, torch.Tensor))
+    if grey: pixels = pixels[0]                                                       # a slice of a scan, in [0,1]
     if pixels.ndim == 2: pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise CdfssError(f"an array of shape {tuple(_array(image).shape)} is no picture", where="as_picture",
@@ -58,7 +59,7 @@ def as_picture(
     if channels_first: pixels = pixels * _STD + _MEAN
     return np.clip(pixels.astype(float), 0, 1)
 
-# %% ../nbs/02_show.ipynb #dbd1f359
+# %% ../nbs/02_show.ipynb #46a15b35
 def _mask(mask, shape) -> np.ndarray:
     "A boolean `[H,W]` mask of the shape asked for."
     mask = _array(mask)
@@ -90,7 +91,7 @@ def overlay(
     picture[mask & ~_eroded(mask, round(min(mask.shape) / 100))] = paint
     return picture
 
-# %% ../nbs/02_show.ipynb #eefd0660
+# %% ../nbs/02_show.ipynb #17e50b4d
 def _grid(count: int, columns: int | None = None, size: float = 2.2, limit: int = 6, tall: float = 1.):
     "A figure with room for `count` panels, `tall` times as high as wide, as (figure, list of axes); unused panels are blank."
     import matplotlib.pyplot as plt
@@ -129,7 +130,7 @@ def show_images(
         _panel(ax, overlay(images[i], masks[i], colors[i]) if has_mask else as_picture(images[i]), "" if titles is None else titles[i])
     return figure
 
-# %% ../nbs/02_show.ipynb #9c1f5694
+# %% ../nbs/02_show.ipynb #78988a63
 def show_episode(
     episode,            # An `Episode`: its support, query image and the query's mask (`None` where it is not known)
     size: float = 2.2,  # Of a panel, in inches
@@ -146,7 +147,7 @@ def show_episode(
     if name := getattr(episode, "class_name", ""): figure.suptitle(name, fontsize=10)
     return figure
 
-# %% ../nbs/02_show.ipynb #205d7a57
+# %% ../nbs/02_show.ipynb #6efbf86f
 def show_prediction(
     episode,            # An `Episode`; with a mask of `None` the prediction is shown alone
     prediction,         # A `Prediction`: `mask [B,H,W]`, `score [B,H,W]`, `threshold [B]`
@@ -181,7 +182,7 @@ def _legend(figure, names):
     patches = [Patch(color=COLORS[name], label=name.replace("_", " ")) for name in names]
     figure.legend(handles=patches, loc="outside lower right", ncols=len(patches), fontsize=8, frameon=False)
 
-# %% ../nbs/02_show.ipynb #b23a5914
+# %% ../nbs/02_show.ipynb #592ed1a8
 def color_labels(
     label,           # `[H,W]` class indices, tensor or array
     palette=None,    # Red, green, blue in 0…255 of each class; default ten colours
@@ -220,7 +221,7 @@ def show_label_maps(
     figure.legend(handles=patches, loc="outside lower center", ncols=min(7, len(patches)), fontsize=8, frameon=False)
     return figure
 
-# %% ../nbs/02_show.ipynb #57816a57
+# %% ../nbs/02_show.ipynb #951912ec
 def show_scores(
     scores,                               # `[B,H,W]`, or a sequence of `[H,W]` maps, also of different sizes
     titles: Sequence[str] | None = None,  # One a map
@@ -246,7 +247,7 @@ def _show_maps(maps, titles, image, shared_range):
     if shared_range: figure.colorbar(shown, ax=axes[first:], shrink=0.7).ax.tick_params(labelsize=7)
     return figure
 
-# %% ../nbs/02_show.ipynb #9aabaf56
+# %% ../nbs/02_show.ipynb #a1049d3d
 def show_levels(
     maps: Sequence,                       # Maps `[h,w]`, each of its own resolution
     titles: Sequence[str] | None = None,  # One a map; its resolution is added
@@ -257,7 +258,7 @@ def show_levels(
     sizes = ["×".join(map(str, _array(m).shape)) for m in maps]
     return _show_maps(maps, sizes if titles is None else [f"{t}, {s}" for t, s in zip(titles, sizes)], image, shared_range)
 
-# %% ../nbs/02_show.ipynb #11d079f8
+# %% ../nbs/02_show.ipynb #b87c613a
 def show_film(
     frames: Mapping[int, Sequence],  # Step -> maps `[h,w]` with values in [0, 1], one a row
     masks: Sequence | None = None,   # What they should become, `[h,w]` in [0, 1], one a row
@@ -279,7 +280,7 @@ def show_film(
     figure.colorbar(shown, ax=axes, shrink=0.5, pad=0.02).ax.tick_params(labelsize=7)
     return figure
 
-# %% ../nbs/02_show.ipynb #50ad870c
+# %% ../nbs/02_show.ipynb #8e26b697
 def show_histogram(
     score,                           # Scores, any shape
     threshold: float | None = None,  # Drawn as a line; scores above it are foreground
@@ -299,7 +300,7 @@ def show_histogram(
     ax.set_xlabel("score", fontsize=8); ax.set_ylabel("pixels", fontsize=8); ax.tick_params(labelsize=7)
     return figure
 
-# %% ../nbs/02_show.ipynb #13da494f
+# %% ../nbs/02_show.ipynb #a914b327
 def show_losses(
     history: Mapping[str, Sequence[float]],  # Name of a loss -> its values, one a step; `"total"` is drawn in black
     ax=None,                                 # An axes to draw into; default a new figure
@@ -317,7 +318,7 @@ def show_losses(
     if history: ax.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))     # beside the lines, never over them
     return figure
 
-# %% ../nbs/02_show.ipynb #d66ad2d2
+# %% ../nbs/02_show.ipynb #f9f98532
 def show_table(
     rows: Sequence[Mapping],               # One mapping a row
     columns: Sequence[str] | None = None,  # Which, in this order; default all, in the order of their first appearance
@@ -349,7 +350,7 @@ def _table_cells(rows, columns, digits) -> list[list[str]]:
         return f"{value:.{digits}f}" if isinstance(value, (float, np.floating)) else str(value)
     return [names, *([cell(row.get(name)) for name in names] for row in rows)]
 
-# %% ../nbs/02_show.ipynb #bf87724e
+# %% ../nbs/02_show.ipynb #16d3c425
 def save_figure(
     figure,            # A matplotlib Figure
     path: str | Path,  # ".png", ".pdf", ".svg", ".jpg"; its folder is made
