@@ -155,12 +155,12 @@ def comparison(device, rounds) -> list[dict]:
     "Dense affinity of four levels of 50 × 50 pixels with 64 channels, in milliseconds: by hand in blocks, and by PyTorch's attention, in turn."
     rows = []
     for shots in (1, 5):
-        query, support, mask = (torch.randn(4, 64, 2500), torch.randn(4, 64, 2500*shots), torch.rand(4, 2500*shots))
+        tensors = [x.to(device) for x in (torch.randn(4, 64, 2500), torch.randn(4, 64, 2500*shots), torch.rand(4, 2500*shots))]
         times = {"in blocks": [], "PyTorch's attention": []}
         for _ in range(1 + 10*rounds):
             for name, steepest in zip(times, (affinity.STEEPEST, 0)):              # 0: no exponential is trusted, the kernel answers
                 with patch.object(affinity, "STEEPEST", steepest):
-                    times[name].append(1e3*seconds(lambda: affinity.dense_affinity(*(x.to(device) for x in (query, support, mask))), device))
+                    times[name].append(1e3*seconds(lambda: affinity.dense_affinity(*tensors), device))
         rows += [{"shots": shots, "computed": name, "median": statistics.median(found[1:]), "fastest": min(found)} for name, found in times.items()]
     return rows
 

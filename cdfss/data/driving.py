@@ -10,7 +10,6 @@ __all__ = ['CITYSCAPES_IDS', 'SYNTHIA_IDS', 'STREETS_IDS', 'SIXTEEN', 'THIRTEEN'
 
 # %% ../../nbs/33_data.driving.ipynb #0b3f983d
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..core import CdfssError, numpy_rng, unknown_name
 from .domains import IGNORE, Domain
 from .drawn_streets import CLASSES, PALETTE, draw_street
 from .images import IMAGENET_MEAN, IMAGENET_STD, _decode, read_image
-from .samples import save_picture, stored_or_drawn, write_files
+from .samples import stored_or_drawn, write_files
 
 # %% ../../nbs/33_data.driving.ipynb #dd2d0bd1
 CITYSCAPES_IDS = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15,

@@ -9,7 +9,6 @@ __all__ = ['PATIENT', 'slice_tensors', 'drawn_slices', 'patient_of', 'Slices', '
 # %% ../../nbs/34_data.slices.ipynb #de216cc6
 import csv
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core import CdfssError, atomic_path
-from .domains import IGNORE, Domain
+from .domains import Domain
 from .drawn_slices import CLASSES, LOOKS, draw_slice
 from .images import _decode
 from .readers import Reader

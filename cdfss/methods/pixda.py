@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import CdfssError, atomic_path, numpy_rng, unknown_name
-from ..data.domains import IGNORE, Domain, stack
+from ..data.domains import Domain, stack
 from ..data.images import IMAGENET_MEAN, IMAGENET_STD
 from .base import Config, DomainAdaptiveSegmenter
 from ..model.deeplab import DeepLab, load_deeplab
@@ -252,7 +252,6 @@ class PixDA(DomainAdaptiveSegmenter):
         modules = {"network": self.network, "discriminators": self.discriminators}
         self.run(name, step, optimizer, batches, min(1, len(batches)), modules, scheduler, every=self.save_every)
         return self.histories[name].steps == len(batches)
-
 
     def logits(self,
         images: Tensor,  # `[B,3,H,W]`, of any size

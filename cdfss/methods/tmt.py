@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from ..core import CdfssError, numpy_rng, torch_rng, unknown_name
 from ..data.domains import IGNORE, Domain, stack
 from .base import Config, DomainAdaptiveSegmenter
-from ..metrics import confusion, label_iou, label_miou
+from ..metrics import confusion, label_miou
 from ..model.regions import (DomainClassifier, Regions, adaptive_regions, check_weights, domain_loss, key_bias, reversal_ramp,
                                  transferability, uncertainty)
-from ..model.vit import SIZES, SegmentationViT, ViTSize, load_torchvision
+from ..model.vit import SIZES, SegmentationViT, ViTSize, enlarge, load_torchvision
 
 # %% ../../nbs/64_methods.tmt.ipynb #fbeb18ba
 @dataclass(frozen=True)
@@ -265,8 +265,8 @@ class TMT(DomainAdaptiveSegmenter):
         look = self.network.look(images, strength)
         terms = {"segmentation": segmentation_loss(look.logits, labels)}
         if config.auxiliary_weight:
-            full = F.interpolate(look.auxiliary, scale_factor=self.network.vit.size.patch, mode="bilinear", align_corners=False)
-            terms["auxiliary"] = config.auxiliary_weight*segmentation_loss(full[..., :labels.shape[-2], :labels.shape[-1]], labels)
+            auxiliary = enlarge(look.auxiliary, self.network.vit.size.patch, labels.shape[-2:])
+            terms["auxiliary"] = config.auxiliary_weight*segmentation_loss(auxiliary, labels)
         if other is not None:
             there = self.network.look(other[0].to(self.device), strength, through=False).domain
             terms["domain"] = config.domain_weight*domain_loss(*((look.domain, there) if source_first else (there, look.domain)))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import CdfssError, torch_rng, unknown_name
-from .backbone import _fit_weights, _read_weights
+from .backbone import _fit_weights, _imagenet_weights, _read_weights
 
 # %% ../../nbs/48_model.vit.ipynb #dddb0f65
 def weighted_attention(
@@ -227,12 +227,7 @@ def load_torchvision(
 ) -> SegmentationViT:                                # The same, with all but its decoder from there
     "Start from torchvision's weights. The decoder, which ImageNet has nothing for, keeps its own."
     where = "weights" if isinstance(weights, Mapping) else str(weights)
-    if weights == "imagenet":
-        from torchvision.models import ViT_B_16_Weights
-        try: weights = ViT_B_16_Weights.IMAGENET1K_V1.get_state_dict(progress=False)
-        except Exception as error:
-            raise CdfssError(f"the weights could not be had ({type(error).__name__}: {error})", where="imagenet",
-                             remedy="Without a network, give a weights file or none") from None
+    if weights == "imagenet": weights, where = _imagenet_weights("vit_b_16")
     state = names_from_torchvision(weights if isinstance(weights, Mapping) else _read_weights(weights))
     _fit_weights(net, {**state, **{f"decoder.{name}": tensor for name, tensor in net.decoder.state_dict().items()}}, where)
     return net
