@@ -8,7 +8,7 @@ config = ConfigParser(delimiters=["="])
 config.read(Path(__file__).parent/"settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 words = lambda key: cfg.get(key, "").split()
-extras = {name: words(f"{name}_requirements") for name in ("lab", "crf", "timm", "dev")}
+extras = {name: words(f"{name}_requirements") for name in ("lab", "crf", "timm", "medical", "coco", "dev")}
 
 setup(
     name=cfg["lib_name"],
