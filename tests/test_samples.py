@@ -1,5 +1,6 @@
 """The stored samples are what the code draws: every file of data_samples/ is drawn again and compared pixel by pixel."""
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ from PIL import Image
 
 from cdfss.data.driving import driving_files, read_wide_ids
 from cdfss.data.samples import SAMPLE_SETS, sample_set, save_picture
+from cdfss.data.slices import slice_files
 
 STORED = Path(__file__).resolve().parents[1]/"data_samples"
+DOMAINS = {**{name: partial(driving_files, name) for name in ("gta5", "synthia", "cityscapes")}, "slices": slice_files}
 LARGEST = 12_000_000    # bytes of data_samples/
 
 
@@ -28,10 +31,10 @@ def test_redraws_to_the_same_pixels(name):
     assert drawn == {str(file.relative_to(STORED/name).as_posix()) for file in (STORED/name).rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize("name", ["gta5", "synthia", "cityscapes"])
-def test_streets_redraw_to_the_same_pixels(name, tmp_path):
+@pytest.mark.parametrize("name", DOMAINS)
+def test_domains_redraw_to_the_same_pixels(name, tmp_path):
     drawn = set()
-    for path, content in driving_files(name):
+    for path, content in DOMAINS[name]():
         drawn.add(path)
         if isinstance(content, bytes): (tmp_path/"file.png").write_bytes(content)
         else: save_picture(content, tmp_path/"file.png")
