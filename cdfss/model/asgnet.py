@@ -6,7 +6,7 @@
 __all__ = ['Stages', 'place_seeds', 'cluster', 'masked_mean', 'prototypes', 'shrink_masks', 'allocate', 'ContextModule',
            'Segmented', 'ASGHead', 'head_loss', 'prediction_scores']
 
-# %% ../../nbs/37_model.asgnet.ipynb #a0ee7241
+# %% ../../nbs/37_model.asgnet.ipynb #131b7588
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..core import CdfssError, derive_seed
 from .backbone import Backbone, EmbeddedNet
 
-# %% ../../nbs/37_model.asgnet.ipynb #60cc672b
+# %% ../../nbs/37_model.asgnet.ipynb #1a07a3cc
 class _Activated(nn.Module):
     "A block of the embedded network with its ReLU."
     def __init__(self, block):
@@ -101,7 +101,22 @@ class Stages(nn.Module):
         if deep.shape != middle.shape: deep = F.interpolate(deep, size=middle.shape[2:], mode="bilinear", align_corners=True)
         return torch.cat([deep, middle], dim=1)
 
-# %% ../../nbs/37_model.asgnet.ipynb #1fb4d676
+    def levels(self,
+        images: Tensor,                                        # `[B,3,H,W]`
+        change: Mapping[str, Callable[[Tensor], Tensor]] = {}, # As for `forward`
+    ) -> list[Tensor]:                                         # `[B,C,h,w]`, one a block
+        "The residual sums of layer2 and layer3 before their ReLU: the pyramid that a backbone gives."
+        sums, hooks = [], []
+        for block in (*self.layer2, *self.layer3):
+            sums.append(None)
+            def keep(module, inputs, place=len(sums) - 1): sums[place] = inputs[0]     # a block's last ReLU is the one that stays
+            hooks.append(block.relu.register_forward_pre_hook(keep))
+        try: self(images, change)
+        finally:
+            for hook in hooks: hook.remove()
+        return sums
+
+# %% ../../nbs/37_model.asgnet.ipynb #40d5448b
 def place_seeds(
     region: Tensor,        # `[h,w]` bool: the foreground
     area: float = 100.0,   # Foreground pixels a seed
@@ -121,7 +136,7 @@ def place_seeds(
         distance = torch.minimum(distance, torch.cdist(inside.float(), inside[chosen[-1:]].float())[:, 0])
     return inside[chosen]
 
-# %% ../../nbs/37_model.asgnet.ipynb #f7936f61
+# %% ../../nbs/37_model.asgnet.ipynb #f3adc1b4
 @torch.no_grad()
 def cluster(
     features: Tensor,            # `[K,C,h,w]`
@@ -143,7 +158,7 @@ def cluster(
         centres = distance.neg().masked_fill(outside, -torch.inf).softmax(-1) @ points
     return torch.cat([centres[..., :-2], 10*centres[..., -2:]], dim=-1), there
 
-# %% ../../nbs/37_model.asgnet.ipynb #159528a7
+# %% ../../nbs/37_model.asgnet.ipynb #ed4aeb69
 def masked_mean(
     features: Tensor,  # `[K,C,h,w]`
     masks: Tensor,     # `[K,h,w]`, in 0 … 1
@@ -178,7 +193,7 @@ def shrink_masks(
     small = F.interpolate(masks.flatten(0, -3)[:, None], size=size, mode="bilinear", align_corners=True)
     return small.view(*masks.shape[:-2], *size)
 
-# %% ../../nbs/37_model.asgnet.ipynb #c971919d
+# %% ../../nbs/37_model.asgnet.ipynb #16347c06
 def allocate(
     query: Tensor,     # `[B,C,h,w]`
     centres: Tensor,   # `[B,S,C]`
@@ -192,7 +207,7 @@ def allocate(
     guide = centres.gather(1, nearest.flatten(1)[..., None].expand(-1, -1, centres.shape[2])).mT.view_as(query)
     return guide, alike.masked_fill(missing, 0).sum(1, keepdim=True), nearest
 
-# %% ../../nbs/37_model.asgnet.ipynb #5aafd6d1
+# %% ../../nbs/37_model.asgnet.ipynb #86f09da8
 def _conv(channels_in, channels_out, kernel):
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, kernel, padding=kernel//2, bias=False), nn.ReLU())
 
@@ -242,7 +257,7 @@ class ContextModule(nn.Module):
 
 def _resized(x, size): return x if tuple(x.shape[2:]) == tuple(size) else F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
-# %% ../../nbs/37_model.asgnet.ipynb #608acdbb
+# %% ../../nbs/37_model.asgnet.ipynb #bdbea1ce
 class Segmented(NamedTuple):
     "What the head says of a batch of queries, at the features' size."
     logits: Tensor            # `[B,2,h,w]`: background, foreground
@@ -267,7 +282,7 @@ class ASGHead(nn.Module):
         self.area, self.limit, self.rounds = area, limit, rounds
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "asgnet"))
-            self.reduce = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.Dropout2d(dropout))
+            self.reduce, self.drop = nn.Conv2d(channels, width, 1, bias=False), nn.Dropout2d(dropout)
             self.context = ContextModule(2*width + 1, width, bins)
             self.classify = _classifier(width, 2)
 
@@ -276,7 +291,7 @@ class ASGHead(nn.Module):
         masks: Tensor,               # `[B,K,h,w]`, in 0 … 1
     ) -> tuple[Tensor, Tensor]:      # `[B,S,width]` of all shots, and which of them exist `[B,S]`
         "The prototypes of all shots of each episode."
-        centres, there = prototypes(support.flatten(0, 1), masks.flatten(0, 1), self.rounds[not self.training], self.area, self.limit)
+        centres, there = prototypes(self.drop(support.flatten(0, 1)), masks.flatten(0, 1), self.rounds[not self.training], self.area, self.limit)
         return centres.view(len(support), -1, support.shape[2]), there.view(len(support), -1)
 
     def forward(self,
@@ -285,11 +300,12 @@ class ASGHead(nn.Module):
         there: Tensor,    # `[B,S]` bool
     ) -> Segmented:
         "Foreground or background for every query pixel."
+        query = self.drop(query)
         guide, probability, index = allocate(query, centres, there)
         features, opinions = self.context(torch.cat([query, guide, probability], dim=1))
         return Segmented(self.classify(features), opinions, probability[:, 0], index)
 
-# %% ../../nbs/37_model.asgnet.ipynb #751a2494
+# %% ../../nbs/37_model.asgnet.ipynb #46deeb91
 def head_loss(
     said: Segmented,         # From `ASGHead`
     truth: Tensor,           # `[B,H,W]` int64: 0, 1, or 255 where nobody knows
@@ -299,7 +315,7 @@ def head_loss(
         return F.cross_entropy(_resized(logits, truth.shape[1:]), truth, ignore_index=255)
     return loss(said.logits), sum(map(loss, said.opinions))/len(said.opinions)
 
-# %% ../../nbs/37_model.asgnet.ipynb #43b376ee
+# %% ../../nbs/37_model.asgnet.ipynb #9da3d030
 def prediction_scores(
     said: Segmented,            # From `ASGHead`
     size: tuple[int, int],      # Of the images
