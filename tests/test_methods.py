@@ -23,7 +23,7 @@ def importable(name):
     return True
 
 
-NAMES = [name for name in methods() if importable(name)]
+NAMES = [name for name in methods() if importable(name) and method_class(name).kind == "few-shot"]
 
 
 class TinyBackbone(nn.Module):

@@ -4,23 +4,26 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'Prediction', 'decide_masks', 'Config', 'Method', 'FewShotSegmenter', 'as_backbone', 'LabelPrediction',
-           'DomainAdaptiveSegmenter', 'pick_levels', 'directions', 'LevelsConfig', 'PyramidSegmenter',
+           'DomainAdaptiveSegmenter', 'load_method', 'pick_levels', 'directions', 'LevelsConfig', 'PyramidSegmenter',
            'MaskedPrototype', 'RawConfig', 'RawComparison', 'LinearConfig', 'LinearProbe', 'methods', 'method_class',
            'build_method']
 
-# %% ../../nbs/60_methods.base.ipynb #7e137d90
+# %% ../../nbs/60_methods.base.ipynb #5ffe4b34
+import copy
 import dataclasses
+import hashlib
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..core import CdfssError, pick_device, unknown_name
+from ..core import CdfssError, atomic_path, pick_device, unknown_name
 from ..data.domains import Domain, check_pair
 from ..data.episodes import Support
 from ..model.affinity import dense_affinity, fuse_levels, join_shots
@@ -30,7 +33,7 @@ from ..model.decide import binarise, threshold
 from ..model.hierarchical_mask import downsample_masks
 from ..train.loop import Checkpoint, train
 
-# %% ../../nbs/60_methods.base.ipynb #75f2f63a
+# %% ../../nbs/60_methods.base.ipynb #7b06710b
 @dataclass(frozen=True, eq=False)
 class Prediction:
     "What a method says about a batch of images."
@@ -58,7 +61,7 @@ class Prediction:
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
         return Prediction(*(None if value is None else change(value) for value in values))
 
-# %% ../../nbs/60_methods.base.ipynb #4ac7a103
+# %% ../../nbs/60_methods.base.ipynb #0b1e6f26
 def decide_masks(
     scores: Tensor,      # `[B,H,W]`, the foreground score of each pixel
     drop: float = 0.05,  # Otsu leaves out scores below this share of the range, in [0, 1)
@@ -67,16 +70,17 @@ def decide_masks(
     thresholds = threshold(scores, drop)
     return Prediction(binarise(scores, thresholds), scores, thresholds, torch.zeros(len(scores), dtype=torch.bool, device=scores.device))
 
-# %% ../../nbs/60_methods.base.ipynb #efcb85dd
+# %% ../../nbs/60_methods.base.ipynb #75fc0824
 @dataclass(frozen=True)
 class Config:
-    "The part that every method's configuration has."
+    "The part that few-shot methods' configurations have in common."
     drop: float = 0.05  # Otsu leaves out scores below this share of the range, in [0, 1)
 
 
 class Method:
     "What few-shot and domain-adaptive methods share: name, configuration, device, seed, checked images."
     name = "method"               # As in `methods()`
+    kind = "few-shot"             # Or "domains": which of the two contracts it keeps
     Config = Config               # The frozen dataclass of its options
     channels = 3                  # Of its images
     PRESETS: Mapping[str, Config] = {"default": Config()}  # The first is used when none is named
@@ -119,7 +123,7 @@ class Method:
             raise CdfssError("an image has values that are not finite", where=self.name, remedy="Look for NaN in the image")
         return images
 
-# %% ../../nbs/60_methods.base.ipynb #8a0ee07f
+# %% ../../nbs/60_methods.base.ipynb #3c9c25a5
 class FewShotSegmenter(Method):
     "Segments images of a class that it is shown on a few labelled ones."
     def __init__(self,
@@ -213,7 +217,7 @@ class FewShotSegmenter(Method):
                              remedy="Give a cdfss.data.episodes.Support")
         return support.to(self.device)
 
-# %% ../../nbs/60_methods.base.ipynb #65f4b712
+# %% ../../nbs/60_methods.base.ipynb #2b0cdf82
 def as_backbone(
     backbone: str | nn.Module,  # A name, or a module that returns a list of maps `[B,C,h,w]`
 ) -> Backbone:                  # Frozen, in evaluation mode
@@ -222,7 +226,7 @@ def as_backbone(
     if isinstance(backbone, nn.Module): return Backbone(backbone, type(backbone).__name__, None, hash_tensors(backbone))
     return backbone_by_name(backbone)
 
-# %% ../../nbs/60_methods.base.ipynb #3426a2a5
+# %% ../../nbs/60_methods.base.ipynb #886a094d
 @dataclass(frozen=True, eq=False)
 class LabelPrediction:
     "What a domain-adaptive method says about a batch of images."
@@ -234,8 +238,10 @@ class LabelPrediction:
 
 class DomainAdaptiveSegmenter(Method):
     "Segments images of a target domain after having learned from a source domain."
+    kind = "domains"
     wants_source = False         # whether `adapt` needs the source again
     wants_target_labels = False  # whether `adapt` needs labels of the target
+    wants_tags = False           # whether `adapt` needs to know which classes each target image shows
     reconstructed = False        # True where a publication does not say enough and the rest is ours
 
     def __init__(self, *,
@@ -248,12 +254,19 @@ class DomainAdaptiveSegmenter(Method):
     ):
         super().__init__(preset=preset, device=device, seed=seed, **config_overrides)
         self.folder, self.callbacks = folder and Path(folder), tuple(callbacks)
-        self.network, self.classes, self.histories = None, (), {}
+        self.network, self.classes, self.histories, self.data = None, (), {}, {}
+
+    def build(self,
+        classes: Sequence[str],  # Names
+        channels: int = 3,       # Of the images
+    ):
+        "Make the untrained network. A blank that must be filled in: set `network`, `classes` and `channels`."
+        raise NotImplementedError("build(classes, channels)")
 
     def fit_source(self,
         source: Domain,  # Labelled images of the source domain
     ):                   # itself
-        "Train on the source. A blank that must be filled in: build `network`, set `classes`, train."
+        "Train on the source. A blank that must be filled in: `check_source`, `build`, `run`."
         raise NotImplementedError("fit_source(source) -> self")
 
     def adapt(self,
@@ -285,12 +298,27 @@ class DomainAdaptiveSegmenter(Method):
         "Raise unless there is a network."
         if self.network is None: raise CdfssError(f"{asked} was called before fit_source", where=self.name, remedy="Call fit_source(source) first")
 
+    def check_source(self,
+        source: Domain,
+    ):
+        "Raise unless the source has labels; note which it is."
+        if source[0].label is None: raise CdfssError("the source has no labels", where=f"{self.name}: {source.title}", remedy="Give a labelled source")
+        self.note("source", source)
+
+    def note(self,
+        role: str,        # "source" or "target"
+        domain: Domain,
+    ):
+        "Remember what was trained on: a checkpoint of other images is refused."
+        self.data[role] = f"{domain.title}, {len(domain)} images {hashlib.sha256('/'.join(domain.names).encode()).hexdigest()[:12]}"
+
     def check_domains(self,
         target: Domain,
         source: Domain | None = None,
     ):
         "Raise unless the method has what `adapt` needs."
         self.check_trained("adapt")
+        self.note("target", target)
         if self.wants_source and source is None:
             raise CdfssError("adapt was called without the source", where=self.name, remedy="Call adapt(target, source=source)")
         if source is not None: check_pair(source, target)
@@ -311,12 +339,55 @@ class DomainAdaptiveSegmenter(Method):
         every: int = 100,                # Steps between two checkpoints
     ):
         "Train one phase, from its checkpoint if there is one."
-        saves = [Checkpoint(self.folder/f"{phase}.pt", modules, every=every)] if self.folder else []
+        about = {**self.describe(), **self.data}
+        saves = [Checkpoint(self.folder/f"{phase}.pt", modules, every=every, about=about)] if self.folder else []
         self.histories[phase] = train(step, optimizer, batches, epochs=epochs, callbacks=[*self.callbacks, *saves], scheduler=scheduler,
                                       model=self.network, where=f"{self.name}, {phase}")
         return self
 
-# %% ../../nbs/60_methods.base.ipynb #d36d851f
+    def variant(self,
+        folder: str | Path | None = None,  # Of its checkpoints
+        **config_overrides,                # What differs
+    ):                                     # As trained as this one
+        "The same trained network under another configuration: how the rungs of an ablation share one source model."
+        other = copy.deepcopy(self)
+        other.folder = folder and Path(folder)
+        known = [field.name for field in dataclasses.fields(self.Config)]
+        for option in config_overrides:
+            if option not in known: raise unknown_name(f"option of {self.name}", option, known)
+        other.config = dataclasses.replace(self.config, **config_overrides)
+        return other
+
+    def save(self,
+        folder: str | Path,  # Holds network.safetensors and method.json afterwards
+    ) -> Path:               # The folder
+        "Keep the trained network; `load_method` reads it."
+        self.check_trained("save")
+        folder = Path(folder)
+        with atomic_path(folder/"network.safetensors") as partial: save_file(self.network.state_dict(), partial)
+        facts = dict(self.describe(), classes=list(self.classes), channels=self.channels, data=self.data)
+        with atomic_path(folder/"method.json") as partial: partial.write_text(json.dumps(facts, indent=1) + "\n")
+        return folder
+
+
+def load_method(
+    folder: str | Path,                    # Written by `DomainAdaptiveSegmenter.save`
+    device: str | torch.device = "auto",   # "auto", "cpu", "cuda", "cuda:N"
+) -> DomainAdaptiveSegmenter:              # Ready to predict, or to be adapted further
+    "A trained method from its folder."
+    folder = Path(folder)
+    try: facts = json.loads((folder/"method.json").read_text())
+    except (OSError, ValueError):
+        raise CdfssError("there is no trained method here", where=folder, remedy="Give a folder that cdfss train or save() wrote") from None
+    kind = method_class(facts["name"])
+    lists = {name: tuple(value) for name, value in facts["config"].items() if isinstance(value, list)}
+    method = kind(preset=facts["preset"], device=device, seed=facts["seed"], **{**facts["config"], **lists})
+    method.build(tuple(facts["classes"]), facts["channels"])
+    method.network.load_state_dict(load_file(folder/"network.safetensors"))
+    method.network.to(method.device)
+    return method
+
+# %% ../../nbs/60_methods.base.ipynb #80202f5f
 def pick_levels(
     maps: list[Tensor],             # The pyramid, `[B,C,h,w]` a level
     levels: str | tuple = "all",    # "all", "deepest" (those of the last one's size), or their indices, also from the end
@@ -337,7 +408,7 @@ def directions(
     "Features as unit vectors."
     return F.normalize(features if mean is None else features - mean, dim=1)
 
-# %% ../../nbs/60_methods.base.ipynb #95174121
+# %% ../../nbs/60_methods.base.ipynb #7da72dbe
 @dataclass(frozen=True)
 class LevelsConfig(Config):
     "Options of the methods that compare levels."
@@ -374,7 +445,7 @@ class PyramidSegmenter(FewShotSegmenter):
         "A blank that must be filled in: the foreground scores at one level."
         raise NotImplementedError("compare(features [B,C,h,w], known) -> [B,h,w]")
 
-# %% ../../nbs/60_methods.base.ipynb #273f8470
+# %% ../../nbs/60_methods.base.ipynb #fb0c730e
 class MaskedPrototype(PyramidSegmenter):
     "Cosine similarity to the mean foreground feature, less that to the mean background feature; no training."
     name, PRESETS = "prototype", {"default": LevelsConfig()}
@@ -390,7 +461,7 @@ class MaskedPrototype(PyramidSegmenter):
         foreground, background = torch.einsum("bchw,pc->pbhw", directions(features), known)
         return .5 + (foreground - background)/4
 
-# %% ../../nbs/60_methods.base.ipynb #1adf0796
+# %% ../../nbs/60_methods.base.ipynb #b64119a2
 @dataclass(frozen=True)
 class RawConfig(LevelsConfig):
     "Options of `RawComparison`."
@@ -412,7 +483,7 @@ class RawComparison(PyramidSegmenter):
         query = directions(features, mean).transpose(0, 1)                         # all pixels of all queries in one row
         return dense_affinity(query.flatten(1), support, labels, scale=1/self.config.temperature).view(query.shape[1:])
 
-# %% ../../nbs/60_methods.base.ipynb #88f1274d
+# %% ../../nbs/60_methods.base.ipynb #bce6d7e8
 @dataclass(frozen=True)
 class LinearConfig(LevelsConfig):
     "Options of `LinearProbe`."
@@ -463,12 +534,15 @@ class LinearProbe(FewShotSegmenter):
         maps = self.backbone(images)
         return self.logits(self.chosen(maps), tuple(maps[0].shape[-2:]), tuple(images.shape[-2:])).sigmoid()
 
-# %% ../../nbs/60_methods.base.ipynb #9503bff4
+# %% ../../nbs/60_methods.base.ipynb #912182b2
 METHODS = {
     "mtmnet": ("cdfss.methods.mtmnet:MTMNet", "heads fitted on the support by mask, triplet and contrast losses; dense comparison"),
     "prototype": ("cdfss.methods.base:MaskedPrototype", "likeness to the mean foreground and background feature; nothing is fitted"),
     "raw": ("cdfss.methods.base:RawComparison", "dense comparison of the frozen features themselves; nothing is fitted"),
     "linear": ("cdfss.methods.base:LinearProbe", "logistic regression from the frozen features, fitted on the support"),
+    "pixda": ("cdfss.methods.pixda:PixDA", "source and a few labelled target images; pixel-wise adversarial alignment (domains)"),
+    "tmt": ("cdfss.methods.tmt:TMT", "attention guided by transferability in a ViT, a reconstruction (domains)"),
+    "sfda": ("cdfss.methods.sfda:SFDA", "entropy minimised under a class-ratio prior, without source or labels (domains)"),
 }
 
 
@@ -490,18 +564,22 @@ def method_class(
 def build_method(
     name: str,                                  # One of `methods()`
     *,
-    backbone: str | nn.Module = "embedded",     # A name (see `cdfss.model.backbone`), or a module that returns a list of maps
+    backbone: str | nn.Module | None = None,    # A name (see `cdfss.model.backbone`), or a module that returns a list of maps; None: "embedded"
     weights: str | None = "auto",               # "auto", "imagenet", "embedded", a file, or None for random ones
     stages: int | str | tuple | None = None,    # Which stages of a named backbone; default all of stride ≥ 8
     preset: str | None = None,                  # A name in the method's `PRESETS`
     device: str | torch.device = "auto",        # "auto", "cpu", "cuda", "cuda:N"
     seed: int = 0,                              # What the method draws its random numbers from
-    **config_overrides,                         # Fields of the method's `Config`
-) -> FewShotSegmenter:                          # Ready to adapt
-    "A few-shot method by name."
+    **options,                                  # Fields of the method's `Config`; for domains also `folder` and `callbacks`
+) -> FewShotSegmenter | DomainAdaptiveSegmenter:   # Ready to be trained or adapted
+    "A method by name."
     make = method_class(name)
-    if not isinstance(backbone, nn.Module): backbone = backbone_by_name(backbone, weights, stages)
+    if make.kind == "domains":
+        if backbone is not None or weights != "auto" or stages is not None:
+            raise CdfssError("this method has a network of its own, but a backbone was given", where=name, remedy="Choose its size by preset or options")
+        return make(preset=preset, device=device, seed=seed, **options)
+    if not isinstance(backbone, nn.Module): backbone = backbone_by_name(backbone or "embedded", weights, stages)
     elif weights != "auto" or stages is not None:
         raise CdfssError("weights and stages belong to a backbone given by name, but a module was given", where="build_method",
                          remedy="Load and cut the module before giving it")
-    return make(backbone, preset=preset, device=device, seed=seed, **config_overrides)
+    return make(backbone, preset=preset, device=device, seed=seed, **options)

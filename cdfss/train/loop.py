@@ -7,9 +7,10 @@ __all__ = ['SPOILED', 'PRECISIONS', 'History', 'Run', 'Callback', 'check_losses'
            'take_gradient', 'add_terms', 'open_epoch', 'Progress', 'random_state', 'set_random_state', 'Checkpoint',
            'Optimizers']
 
-# %% ../../nbs/50_train.loop.ipynb #95240194
+# %% ../../nbs/50_train.loop.ipynb #c03b2e17
 import contextlib
 import itertools
+import json
 import math
 import random
 import sys
@@ -25,7 +26,7 @@ from torch import Tensor
 from ..core import CdfssError, atomic_path, unknown_name
 from ..show import show_losses
 
-# %% ../../nbs/50_train.loop.ipynb #56d1d5f1
+# %% ../../nbs/50_train.loop.ipynb #525b252c
 class History(Mapping):
     "Each loss term of each step, by name, and their `total`, as lists of floats. Reading waits for the device, writing does not."
     def __init__(self): self._values, self._waiting, self._steps = {}, [], 0
@@ -79,7 +80,7 @@ class History(Mapping):
         ends = (f"{name} {column[0]:.4g} → {column[-1]:.4g}" for name, column in self.state_dict().items())
         return f"History of {self.steps} steps" + "".join(f"\n  {line}" for line in ends)
 
-# %% ../../nbs/50_train.loop.ipynb #716c0c09
+# %% ../../nbs/50_train.loop.ipynb #9d925076
 @dataclass
 class Run:
     "The state of one training run, as the callbacks see it."
@@ -139,7 +140,7 @@ class Callback:
     ):
         "After everything, unless an error ended the run."
 
-# %% ../../nbs/50_train.loop.ipynb #694c3e3e
+# %% ../../nbs/50_train.loop.ipynb #a4f1b943
 SPOILED = "The parameters are spoiled: build them anew, or go on from a checkpoint"
 
 
@@ -191,7 +192,7 @@ class StopIfNotFinite(Callback):
         check_losses(run, self.looked)
         check_parameters(run)
 
-# %% ../../nbs/50_train.loop.ipynb #c250a062
+# %% ../../nbs/50_train.loop.ipynb #6221bbc4
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -239,7 +240,7 @@ def train(
     tell("after_training")
     return run.history
 
-# %% ../../nbs/50_train.loop.ipynb #0e120445
+# %% ../../nbs/50_train.loop.ipynb #81306da1
 def take_gradient(
     step: Callable,                            # As given to `train`
     batch,                                     # What it is called with
@@ -258,7 +259,7 @@ def take_gradient(
         for name, term in part.items(): terms[name] = terms[name] + term.detach() if name in terms else term.detach()
     return terms or add_terms(None, where)     # refuses a step without terms
 
-# %% ../../nbs/50_train.loop.ipynb #2baf07fa
+# %% ../../nbs/50_train.loop.ipynb #f6daa58f
 def add_terms(
     terms: Mapping[str, Tensor],  # What a step returned
     where: str = "training",      # For the message
@@ -293,7 +294,7 @@ def open_epoch(
         raise CdfssError(f"epoch {run.epoch} brought no batch", where=run.where,
                          remedy="Give a list or a function from the epoch to its batches; a generator is used up after one epoch")
 
-# %% ../../nbs/50_train.loop.ipynb #3c8740ee
+# %% ../../nbs/50_train.loop.ipynb #120a43d7
 class Progress(Callback):
     "A progress bar, in notebooks with a live graph of the losses."
     def __init__(self,
@@ -348,7 +349,7 @@ class Progress(Callback):
         ends = [f"{run.history['total'][i]:.4g}" for i in (0, -1)] if run.history.steps else ["–", "–"]
         print(f"{run.where}: {run.history.steps} steps in {time.monotonic() - self.began:.1f} s, total {ends[0]} → {ends[1]}")
 
-# %% ../../nbs/50_train.loop.ipynb #097fe6fe
+# %% ../../nbs/50_train.loop.ipynb #211ac2b0
 def random_state(
 ) -> dict:  # For `set_random_state`
     "The state of Python's, NumPy's and torch's global generators, in types that a weights-only file may hold."
@@ -366,7 +367,7 @@ def set_random_state(
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count(): torch.cuda.set_rng_state_all(state["cuda"])
 
-# %% ../../nbs/50_train.loop.ipynb #e28ed376
+# %% ../../nbs/50_train.loop.ipynb #e411e752
 class Checkpoint(Callback):
     "Save the whole state of a run every so many steps and at its end, and go on from there."
     def __init__(self,
@@ -375,8 +376,10 @@ class Checkpoint(Callback):
         *,
         every: int = 1000,              # Steps between two savings, ≥ 1
         resume: bool = True,            # Go on from the file when it exists; otherwise start anew and overwrite it
+        about: Mapping | None = None,   # Facts about the run in JSON's types, such as its data: a file of another run is refused
     ):
         self.path, self.modules, self.every, self.resume = Path(path), dict(modules), every, resume
+        self.about = json.loads(json.dumps(dict(about or {})))
 
     def parts(self,
         run: Run,  # Whose optimizer, scaler, history and scheduler are part of it
@@ -414,7 +417,7 @@ class Checkpoint(Callback):
         "Write the state; refuse to write parameters that are not finite."
         check_losses(run)
         check_parameters(run)
-        state = {"position": [run.epoch, run.index], "now": random_state(), "epoch_start": self.epoch_start,
+        state = {"about": json.dumps(self.about), "position": [run.epoch, run.index], "now": random_state(), "epoch_start": self.epoch_start,
                  "parts": {name: part.state_dict() for name, part in self.parts(run).items()}}
         with atomic_path(self.path) as partial: torch.save(state, partial)
 
@@ -425,6 +428,11 @@ class Checkpoint(Callback):
         remedy = "Give the path of this run's own checkpoint, or delete the file to start anew"
         try: state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error: raise CdfssError("the checkpoint cannot be read", where=self.path, remedy=remedy) from error
+        before = json.loads(state.get("about", "{}")) if isinstance(state, dict) else {}
+        if changed := [name for name in {**before, **self.about} if before.get(name) != self.about.get(name)]:
+            name = changed[0]
+            raise CdfssError(f"the checkpoint was begun with {name} {before.get(name)!r}, this run has {self.about.get(name)!r}", where=self.path,
+                             remedy=remedy)
         parts = self.parts(run)
         found = list(state.get("parts", {})) if isinstance(state, dict) else []
         if sorted(found) != sorted(parts):
@@ -439,7 +447,7 @@ class Checkpoint(Callback):
         self.now = state["now"] if run.index else None   # between two epochs there is nothing to skip
         set_random_state(state["epoch_start"])
 
-# %% ../../nbs/50_train.loop.ipynb #5e1ef8dc
+# %% ../../nbs/50_train.loop.ipynb #c6ee7910
 class Optimizers(torch.optim.Optimizer):
     "Several optimizers that step together, behind the interface of one."
     def __init__(self,
