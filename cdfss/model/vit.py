@@ -136,13 +136,12 @@ class SegmentationViT(nn.Module):
     def start(self,
         generator: torch.Generator,  # Draws the weights, on the CPU
     ):
-        "Normal weights of deviation 0.02, biases and class token zero; patches keep their variance."
+        "Normal weights that keep the variance, biases and class token zero."
         for module in self.modules():
             if not isinstance(module, (nn.Linear, nn.Conv2d)): continue
-            deviation = .02 if isinstance(module, nn.Linear) else module.weight[0].numel()**-.5
-            module.weight.normal_(0, deviation, generator=generator)
+            module.weight.normal_(0, module.weight[0].numel()**-.5, generator=generator)
             module.bias.zero_()
-        self.positions.normal_(0, .02, generator=generator)
+        self.positions.normal_(0, .2, generator=generator)
 
     def tokens(self,
         images: Tensor,                     # `[B,C,H,W]`; sides that are no multiple of the patch are filled up by the last row and column
