@@ -167,7 +167,7 @@ def domain_matrix(
             add(fitted, source, target, "source only")
             for variant, change in variants.items():
                 method = change(copy.deepcopy(fitted))
-                if method.folder: method.folder = method.folder/f"{variant} to {target}"
+                if fitted.folder: method.folder = fitted.folder/f"{variant} to {target}"
                 add(method.adapt(wants(images), train if method.wants_source else None), source, target, variant)
     return rows
 
