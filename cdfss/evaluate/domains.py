@@ -6,7 +6,7 @@
 __all__ = ['DomainScores', 'score_domain', 'surface_distances', 'volume_distances', 'seed_table', 'domain_matrix',
            'off_diagonal_mean', 'matrix_table']
 
-# %% ../../nbs/72_evaluate.domains.ipynb #b0c3c1f8
+# %% ../../nbs/72_evaluate.domains.ipynb #2e70db32
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,12 +21,13 @@ from ..data.domains import IGNORE, Domain
 from ..methods.base import DomainAdaptiveSegmenter
 from ..metrics import confusion, label_iou, label_miou
 
-# %% ../../nbs/72_evaluate.domains.ipynb #18fabdaa
+# %% ../../nbs/72_evaluate.domains.ipynb #1f742555
 @dataclass(frozen=True, eq=False)
 class DomainScores:
     "What a method got right and wrong on a labelled domain."
     title: str                 # The domain's
     classes: tuple[str, ...]
+    images: tuple[str, ...]    # Names
     groups: tuple[str, ...]    # One an image; the image's own name where the domain has no groups
     matrices: Tensor           # `[N,K,K]` int64, one an image, rows the truth
 
@@ -79,9 +80,9 @@ def score_domain(
         if items[0].label is None: raise CdfssError("the images have no labels to be compared with", where=domain.title)
         predicted = method.predict(torch.stack([item.image for item in items])).label.cpu()
         matrices += [confusion(label, item.label, len(domain.classes)) for label, item in zip(predicted, items)]
-    return DomainScores(domain.title, domain.classes, domain.groups or domain.names, torch.stack(matrices))
+    return DomainScores(domain.title, domain.classes, domain.names, domain.groups or domain.names, torch.stack(matrices))
 
-# %% ../../nbs/72_evaluate.domains.ipynb #dae01b56
+# %% ../../nbs/72_evaluate.domains.ipynb #d02ddcc2
 def surface_distances(
     predicted: Tensor,                        # `[Z,H,W]` bool: a class in the whole volume of a patient
     truth: Tensor,                            # Same shape
@@ -119,7 +120,7 @@ def volume_distances(
             rows.append({"group": group, "class": name, **surface_distances((found == k) & (truth != IGNORE), truth == k, spacing)})
     return rows
 
-# %% ../../nbs/72_evaluate.domains.ipynb #4d4522ee
+# %% ../../nbs/72_evaluate.domains.ipynb #ecb93f89
 def seed_table(
     rows: Sequence[Mapping],  # Each with task, variant, seed and miou
     base: str,                # The variant that the others are compared with
@@ -142,7 +143,7 @@ def seed_table(
             table.append(entry)
     return table
 
-# %% ../../nbs/72_evaluate.domains.ipynb #7a1d111c
+# %% ../../nbs/72_evaluate.domains.ipynb #22f45876
 def domain_matrix(
     build: Callable[[str], DomainAdaptiveSegmenter],       # From the source's name to a fresh method
     domains: Mapping[str, tuple[Domain, Domain]],          # By name: images to train on and images to test on
