@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'COLUMNS', 'domain_rows', 'miou_of_rows', 'iou_of_rows', 'read_domain_rows', 'run_transfer',
-           'summarise_transfer']
+           'train_transfer', 'summarise_transfer']
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #1fe440d6
+# %% ../../nbs/73_evaluate.transfer.ipynb #a65a19d6
 import csv
 import io
 import json
@@ -22,7 +22,7 @@ from ..data.domains import Domain, check_pair
 from .benchmark import differences, versions, write_json
 from .domains import DomainScores, score_domain, seed_table
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #3aba91ad
+# %% ../../nbs/73_evaluate.transfer.ipynb #563723d7
 STAGES = ("source only", "adapted")
 COLUMNS = ("stage", "image", "group", "class", "hit", "truth", "predicted")
 
@@ -68,7 +68,7 @@ def read_domain_rows(
     with open(path, newline="", encoding="utf-8") as file: rows = list(csv.DictReader(file))
     return [{**row, **{key: int(row[key]) for key in COLUMNS[-3:]}} for row in rows]
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #b9508f6e
+# %% ../../nbs/73_evaluate.transfer.ipynb #82724fad
 def run_transfer(
     build: Callable,                # (seed, folder) → an untrained `DomainAdaptiveSegmenter`
     source: Domain,                 # Labelled
@@ -90,10 +90,8 @@ def run_transfer(
     if test is not None: check_pair(target, test)
     if test is None and len(dict.fromkeys(target.groups or target.names)) < 2:
         raise CdfssError("the target is one group, none can be held out for the test", where=target.title, remedy="Give test images")
-    about = {role: None if domain is None else [domain.title, len(domain), list(domain.classes)] for role, domain in
-             (("source", source), ("target", target), ("test", test))}
-    described = {key: value for key, value in method.describe().items() if key != "seed"}
-    asked = dict(method=described, **about, shots=shots, seeds=list(seeds), threads=threads, device=str(method.device), versions=versions())
+    about = {role: _facts(domain) for role, domain in (("source", source), ("target", target), ("test", test))}
+    asked = dict(method=_described(method), **about, shots=shots, seeds=list(seeds), threads=threads, device=str(method.device), versions=versions())
     _begin(out, asked, info or {})
     rows, clocks = {}, {}
     for seed in seeds:
@@ -105,6 +103,12 @@ def run_transfer(
     summary = dict(summarise_transfer(rows), seconds=clocks, **asked, info=dict(info or {}))
     write_json(out/"summary.json", summary)
     return summary
+
+
+def _facts(domain: Domain | None) -> list | None: return domain and [domain.title, len(domain), list(domain.classes)]
+
+
+def _described(method) -> dict: return {key: value for key, value in method.describe().items() if key != "seed"}
 
 
 def _begin(out: Path, asked: dict, info: Mapping):
@@ -133,6 +137,29 @@ def _one_seed(method, source, target, test, shots, seed, folder):
     write_json(folder/"seconds.json", {"source": fitted - start, "adapt": adapted - ready})
     method.save(folder)
     _write_rows(folder/"rows.csv", rows)
+
+
+def train_transfer(
+    build: Callable,                # (seed, folder) → an untrained `DomainAdaptiveSegmenter`
+    source: Domain,                 # Labelled
+    target: Domain | None,          # What is adapted to; None: the source alone
+    out: str | Path,                # Folder: run.json, the checkpoints, and what `DomainAdaptiveSegmenter.save` writes
+    *,
+    seed: int = 0,
+    shots: int | None = None,       # Labelled target images a group, for methods that want labels; None: all of them
+    threads: int = DEFAULT_THREADS,
+):                                  # The trained method
+    "Train a method and keep it."
+    out, threads = Path(out), set_threads(threads)
+    method = build(seed, out)
+    if target is not None: check_pair(source, target)
+    _begin(out, dict(method=_described(method), source=_facts(source), target=_facts(target), shots=shots, seed=seed, threads=threads, versions=versions()), {})
+    method.fit_source(source)
+    if target is not None:
+        if method.wants_target_labels and shots: target = target.few(shots, seed)
+        method.adapt(target, source=source if method.wants_source else None)
+    method.save(out)
+    return method
 
 
 def summarise_transfer(
