@@ -17,7 +17,7 @@ from cdfss.core import CdfssError, file_sha256, shared
 from cdfss.data.episodes import Entry, Episodes, Manifest, Support, sample_manifest
 from cdfss.data.images import denormalise, image_to_tensor, mask_to_tensor, read_image, read_mask_values
 from cdfss.data.readers import MODULES, Reader, open_dataset, open_manifest, readers
-from cdfss.data.samples import SAMPLE_SETS, sample_root
+from cdfss.data.samples import DRAWN_SETS, SAMPLE_SETS, sample_root
 
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 settings.register_profile("data", deadline=None, max_examples=60, suppress_health_check=QUIET)
@@ -356,7 +356,7 @@ def test_a_listing_is_read_as_the_layout_says(tmp_path, key, given_root):
 
 def test_the_public_facts_of_the_six():
     table = readers()
-    assert set(SAMPLE_SETS) < set(table) == set(MODULES)
+    assert set(SAMPLE_SETS) < set(DRAWN_SETS) < set(table) == set(MODULES)
     classes = {"deepglobe": 6, "isic2018": 3, "chest_xray": 1, "wbc": 1, "segpc2021": 1}
     assert {name: len(table[name].class_names) for name in classes} == classes
     assert {name: table[name].threshold for name in SAMPLE_SETS} == dict.fromkeys(SAMPLE_SETS, 128) | {"segpc2021": 10}
@@ -365,7 +365,7 @@ def test_the_public_facts_of_the_six():
     assert all(issubclass(reader, Reader) and reader.title and reader.expected() for reader in table.values())
 
 
-@pytest.mark.parametrize("name", sorted(SAMPLE_SETS))
+@pytest.mark.parametrize("name", sorted(DRAWN_SETS))
 def test_every_drawn_sample_is_read_and_checked(tmp_path, name):
     reader = open_dataset(name, sample_root(name))
     everything = [Entry(reader.class_names[c], c, pair, (pair,)) for c in range(len(reader.class_names)) for pair in reader.pairs(c)]

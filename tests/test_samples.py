@@ -1,6 +1,7 @@
 """The stored samples are what the code draws: every file of data_samples/ is drawn again and compared pixel by pixel."""
 import io
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,12 @@ import pytest
 from PIL import Image
 
 from cdfss.data.driving import driving_files, read_wide_ids
-from cdfss.data.samples import SAMPLE_SETS, sample_set, save_picture
+from cdfss.data.samples import DRAWN_BY_READERS, SAMPLE_SETS, drawn_files, sample_set, save_picture
 from cdfss.data.slices import slice_files
 
 STORED = Path(__file__).resolve().parents[1]/"data_samples"
 DOMAINS = {**{name: partial(driving_files, name) for name in ("gta5", "synthia", "cityscapes")}, "slices": slice_files}
-LARGEST = 12_000_000    # bytes of data_samples/
+LARGEST = 15_000_000    # bytes of data_samples/
 
 
 @pytest.mark.parametrize("name", SAMPLE_SETS)
@@ -41,6 +42,16 @@ def test_domains_redraw_to_the_same_pixels(name, tmp_path):
         read = read_wide_ids if path.startswith("GT/") else lambda file: np.asarray(Image.open(file))
         assert (read(STORED/name/path) == read(tmp_path/"file.png")).all(), path
     assert drawn == {file.relative_to(STORED/name).as_posix() for file in (STORED/name).rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", DRAWN_BY_READERS)
+def test_scenes_redraw_to_the_same_pixels(name, tmp_path):
+    for path, content in islice(drawn_files(name), 16):      # a scene costs a quarter of a second: the first ones stand for all
+        stored = STORED/name/path
+        if isinstance(content, bytes): assert stored.read_bytes() == content, path
+        else:
+            save_picture(content, tmp_path/f"file{stored.suffix}", stored.suffix)
+            assert (np.asarray(Image.open(stored)) == np.asarray(Image.open(tmp_path/f"file{stored.suffix}"))).all(), path
 
 
 def test_stays_small():

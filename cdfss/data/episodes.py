@@ -7,7 +7,7 @@ __all__ = ['Pair', 'PROTOCOLS', 'KEPT_PAIRS', 'Support', 'Episode', 'Entry', 'Ma
            'FOREGROUND', 'IMAGE_SIZE', 'IMAGENET_MEAN', 'IMAGENET_STD', 'denormalise', 'image_to_tensor',
            'mask_to_tensor', 'read_image', 'read_mask_values', 'standard_rule']
 
-# %% ../../nbs/10_data.episodes.ipynb #97f09fe8
+# %% ../../nbs/10_data.episodes.ipynb #84193e5d
 import hashlib
 import json
 import posixpath
@@ -24,13 +24,13 @@ from fastcore.basics import patch
 
 from ..core import CdfssError, atomic_path, file_sha256, numpy_rng, unknown_name
 from .images import (FOREGROUND, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, check_size, denormalise, image_to_tensor,
-                               is_int, is_size, mask_to_tensor, read_image, read_mask_values, read_pair, standard_rule)
+                               is_int, is_size, mask_to_tensor, read_ignored, read_image, read_mask_values, read_pair, split_part, standard_rule)
 
-# %% ../../nbs/10_data.episodes.ipynb #3eb6095a
+# %% ../../nbs/10_data.episodes.ipynb #5ae2284c
 _all_ = ["FOREGROUND", "IMAGE_SIZE", "IMAGENET_MEAN", "IMAGENET_STD", "denormalise", "image_to_tensor", "mask_to_tensor", "read_image",
          "read_mask_values", "standard_rule"]
 
-# %% ../../nbs/10_data.episodes.ipynb #37b38319
+# %% ../../nbs/10_data.episodes.ipynb #20a5729d
 @dataclass(frozen=True, eq=False)
 class Support:
     "K labelled images of one class: what a method is given to adapt to."
@@ -59,7 +59,7 @@ class Support:
         "The same support with its tensors on `device`."
         return replace(self, images=self.images.to(device), masks=self.masks.to(device))
 
-# %% ../../nbs/10_data.episodes.ipynb #be3de4b0
+# %% ../../nbs/10_data.episodes.ipynb #9934ab9a
 _NOTHING = dict(found="there is no support image (0 shots)", where="support", remedy="Give at least one image with its mask")
 
 
@@ -88,7 +88,7 @@ def _check_values(self: Support):
             raise CdfssError(f"the mask is {what}: no pixel is {missing}", where=f"support {self.names[k] if self.names else k}",
                              remedy="Choose another image, or check the mask rule")
 
-# %% ../../nbs/10_data.episodes.ipynb #61ac92ef
+# %% ../../nbs/10_data.episodes.ipynb #eccb0f88
 @patch(cls_method=True)
 def from_files(cls: Support,
     images: Sequence[str | Path],      # K image files; a single path is one image
@@ -107,7 +107,7 @@ def from_files(cls: Support,
     pairs = [read_pair(image, mask, lambda values: values >= threshold, size) for image, mask in zip(images, masks)]
     return cls(*map(torch.stack, zip(*pairs)), names=tuple(map(str, images)), class_id=class_id, episode=episode)
 
-# %% ../../nbs/10_data.episodes.ipynb #75998c24
+# %% ../../nbs/10_data.episodes.ipynb #886d5476
 @dataclass(frozen=True, eq=False)
 class Episode:
     "One few-shot task: a support, and a query image with its mask for scoring."
@@ -118,8 +118,9 @@ class Episode:
     class_name: str = ""      # Its name
     query_name: str = ""      # The query's file, relative to the root
     index: int = 0            # Place in the manifest, from 0
+    ignore: torch.Tensor | None = None   # `[H,W]` bool: pixels of the query that are not scored (PASCAL's borders, COCO's crowds)
 
-# %% ../../nbs/10_data.episodes.ipynb #b517d286
+# %% ../../nbs/10_data.episodes.ipynb #7fe018aa
 Pair = tuple[str, str]  # (image, mask), relative to the root, with forward slashes
 
 
@@ -167,7 +168,7 @@ class Manifest:
 
 def _wrong_shots(found: int, shots: int) -> str: return f"{found} support(s) where the header says {shots}"
 
-# %% ../../nbs/10_data.episodes.ipynb #3ce3ae43
+# %% ../../nbs/10_data.episodes.ipynb #f7bbabe9
 @patch
 def dumps(self: Manifest
 ) -> str:  # JSON lines, each with a line feed
@@ -193,7 +194,7 @@ def sha256(self: Manifest) -> str:
     "SHA-256 of the manifest's text."
     return hashlib.sha256(self.dumps().encode()).hexdigest()
 
-# %% ../../nbs/10_data.episodes.ipynb #23c6f3d6
+# %% ../../nbs/10_data.episodes.ipynb #70257847
 def _path_problem(name: str) -> str | None:
     "Why a path may not stand in a manifest: it must lie below the root, wherever the root is."
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name): return f"{name!r} is not relative to the root"
@@ -223,7 +224,7 @@ def _entry(row, shots: int | None) -> Entry:
     if shots is not None and len(support) != shots: raise ValueError(_wrong_shots(len(support), shots))
     return Entry(row["class"], row["class_id"], query, support)
 
-# %% ../../nbs/10_data.episodes.ipynb #6849240c
+# %% ../../nbs/10_data.episodes.ipynb #f5675ccc
 def _json_line(text: str):
     try:
         value = json.loads(text)
@@ -294,7 +295,7 @@ def _read_text(path: str | Path) -> str:
         raise CdfssError("this is not a text file in UTF-8", where=path, remedy="Give a manifest (JSON lines)") from None
     except (OSError, ValueError) as error: raise CdfssError(f"the file cannot be opened ({error})", where=path) from None
 
-# %% ../../nbs/10_data.episodes.ipynb #af8f1ed1
+# %% ../../nbs/10_data.episodes.ipynb #5fd2a7e8
 def _image_facts(path: Path) -> tuple[int, int]:
     return read_image(path).size
 
@@ -353,13 +354,14 @@ def check(self: Manifest,
     "Look at every file of the manifest and raise one error that lists every problem with its line number."
     _complain(self.problems(root, is_foreground), where=f"{self.dataset} under {root}")
 
-# %% ../../nbs/10_data.episodes.ipynb #fef1d6fc
+# %% ../../nbs/10_data.episodes.ipynb #8233a423
 @patch
 def files_sha256(self: Manifest,
     root: str | Path,  # The folder that the paths are relative to
 ) -> str:              # 64 hexadecimal digits
     "SHA-256 of the sorted list of the manifest's files with their hashes."
-    names = sorted({name for entry in self.entries for pair in (entry.query, *entry.support) for name in pair})
+    names = {name for entry in self.entries for pair in (entry.query, *entry.support) for name in pair}
+    names = sorted({name if split_part(Path(root)/name)[1] is None else name.rpartition("#")[0] for name in names})
     return hashlib.sha256("".join(f"{file_sha256(Path(root)/name)}  {name}\n" for name in names).encode()).hexdigest()
 
 
@@ -370,7 +372,7 @@ def with_files_hash(self: Manifest,
     "The same manifest with the hash of its files in the header."
     return replace(self, extra=self.extra | {"sha256": self.files_sha256(root)})
 
-# %% ../../nbs/10_data.episodes.ipynb #1fe745c6
+# %% ../../nbs/10_data.episodes.ipynb #a9267c52
 PROTOCOLS = ("public", "clean")
 
 
@@ -425,7 +427,7 @@ def _check_class(dataset: str, name: str, count: int, shots: int):
         raise CdfssError(f"class {name!r} has {count} image(s), but {shots} shot(s) and a query need {shots + 1}", where=dataset,
                          remedy="Give fewer shots or more images")
 
-# %% ../../nbs/10_data.episodes.ipynb #a32e54bb
+# %% ../../nbs/10_data.episodes.ipynb #12cb27ce
 KEPT_PAIRS = 32  # at 400 × 400 about 80 MB
 
 
@@ -451,7 +453,8 @@ class Episodes:
         images, masks = map(torch.stack, zip(*(self._tensors(pair) for pair in entry.support)))
         support = Support(images, masks, names=tuple(image for image, _ in entry.support), class_id=entry.class_id, episode=index)
         image, mask = (tensor.clone() for tensor in self._tensors(entry.query))   # what is kept must not be changed from outside
-        return Episode(support, image, mask, entry.class_id, entry.class_name, entry.query[0], index)
+        ignore = read_ignored(self.root/entry.query[1], self.manifest.image_size)
+        return Episode(support, image, mask, entry.class_id, entry.class_name, entry.query[0], index, ignore)
 
     def _tensors(self, pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
         "An image and its mask, kept for a while; two threads may ask at once."

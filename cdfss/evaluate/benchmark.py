@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'ADAPT_MODES', 'row_line', 'parse_rows', 'read_rows', 'RowFile', 'episode_rows', 'summarise', 'versions',
            'differences', 'write_json', 'run_benchmark']
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #25cd12f9
+# %% ../../nbs/70_evaluate.benchmark.ipynb #72a1751a
 import csv
 import importlib.metadata
 import io
@@ -27,7 +27,7 @@ import torch
 from ..core import CdfssError, DEFAULT_THREADS, atomic_path, set_threads, unknown_name
 from ..metrics import bootstrap_interval, class_miou, fb_iou, overlap
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #8f4b555b
+# %% ../../nbs/70_evaluate.benchmark.ipynb #707fb539
 COLUMNS = {"episode": int, "class_id": int, "class": str, "query": str, "shots": int, "seed": int,
            "inter_fg": int, "union_fg": int, "inter_bg": int, "union_bg": int, "iou": float, "threshold": float,
            "postprocessed": int, "seconds_adapt": float, "seconds_predict": float}
@@ -70,7 +70,7 @@ def read_rows(
     except OSError: raise CdfssError("there is no such file of rows", where=path, remedy="Give the folder that a benchmark wrote") from None
     return parse_rows(data[:data.rfind(b"\n") + 1], where=path)
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #f661d0c1
+# %% ../../nbs/70_evaluate.benchmark.ipynb #16fa0a86
 def _lock(file) -> bool:
     "Take the operating system's lock on an open file, without waiting. False if somebody else holds it."
     try: import fcntl
@@ -124,7 +124,7 @@ class RowFile:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #21ecae7f
+# %% ../../nbs/70_evaluate.benchmark.ipynb #0f993002
 ADAPT_MODES = ("first-episode", "every-episode")
 
 
@@ -149,7 +149,7 @@ class _Adapted:
         if index != self.first[c]: self.by_class[c].use_support(episode.support)
         return self.by_class.pop(c) if index == self.last[c] else self.by_class[c]
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #173f4156
+# %% ../../nbs/70_evaluate.benchmark.ipynb #f332f5ea
 def _clock(device: torch.device) -> float:
     if device.type == "cuda": torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -185,14 +185,14 @@ def episode_rows(
         if not math.isfinite(threshold):
             raise CdfssError(f"the scores of episode {index} ({episode.query_name}) are not finite", where="benchmark",
                              remedy="Look for NaN in the backbone's weights or the images")
-        counts = overlap(prediction.mask[0].cpu(), episode.mask.cpu())
+        counts = overlap(prediction.mask[0].cpu(), episode.mask.cpu(), episode.ignore)
         row = {"episode": index, "class_id": episode.class_id, "class": episode.class_name, "query": episode.query_name,
                "shots": episode.support.shots, "seed": seed, **counts._asdict(), "iou": counts.iou, "threshold": threshold,
                "postprocessed": int(prediction.postprocessed[0]), "seconds_adapt": ready - began, "seconds_predict": done - ready}
         if each is not None: each(episode, prediction, row)
         yield row
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #1e0e5af7
+# %% ../../nbs/70_evaluate.benchmark.ipynb #72777379
 def summarise(
     rows: Sequence[Mapping],                # Rows of one or several seeds
     classes: Mapping[int, str] | Iterable[int] | None = None,  # All classes of the benchmark (ids, or id -> name); None: those in the rows
@@ -211,7 +211,7 @@ def summarise(
         episodes=len(rows), seconds_adapt=total("seconds_adapt"), seconds_predict=total("seconds_predict"), by_seed=seeds,
         by_class={names[c]: dict(class_id=c, iou=class_miou(some), episodes=len(some)) for c, some in of("class_id").items()})
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #f1bb1347
+# %% ../../nbs/70_evaluate.benchmark.ipynb #620b7a54
 def versions(
 ) -> dict:  # Name -> version
     "Versions of what the numbers depend on."
@@ -234,7 +234,7 @@ def differences(
     changed = [name for name in sorted(asked | before) if asked.get(name) != before.get(name)]
     return [f"{name} was {before.get(name)!r} and is now {asked.get(name)!r}" for name in changed]
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #9ea105bf
+# %% ../../nbs/70_evaluate.benchmark.ipynb #7d3c9bc8
 def _watched(rows: Iterable[dict], total: int, before: list[dict]) -> Iterator[dict]:
     "Pass rows on and show how far the run is."
     from fastprogress.fastprogress import IN_NOTEBOOK, progress_bar
