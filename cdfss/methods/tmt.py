@@ -6,11 +6,11 @@
 __all__ = ['PLAIN', 'SMALL', 'TMTConfig', 'Look', 'GuidedViT', 'vary', 'Steps', 'segmentation_loss', 'TMT', 'check_images']
 
 # %% ../../nbs/64_methods.tmt.ipynb #e81155e9
-import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from ..core import CdfssError, torch_rng, unknown_name
 from ..data.domains import IGNORE, Domain, IndexBatches, stack
-from .base import Config, DomainAdaptiveSegmenter
+from .base import DomainAdaptiveSegmenter
 from ..model.regions import (DomainClassifier, Regions, adaptive_regions, check_weights, domain_loss, key_bias, reversal_ramp,
                                  transferability, uncertainty)
 from ..model.vit import SIZES, SegmentationViT, ViTSize, enlarge, load_torchvision
 
 # %% ../../nbs/64_methods.tmt.ipynb #fbeb18ba
 @dataclass(frozen=True)
-class TMTConfig(Config):
+class TMTConfig:
     "Options of `TMT`. All but the clustering is a reconstruction."
     size: str | ViTSize = "vit_b_16"    # Of the transformer, see `cdfss.model.vit.SIZES`
     weights: str | None = "imagenet"    # What it starts from: "imagenet", a file of torchvision's, or None for random weights
@@ -52,6 +52,7 @@ class TMTConfig(Config):
 
     def __post_init__(self):
         "Raise unless the numbers make sense together."
+        if isinstance(self.size, Mapping): object.__setattr__(self, "size", ViTSize(**self.size | {"grid": tuple(self.size["grid"])}))  # from JSON
         check_weights(self.beta, self.gamma)
         if not isinstance(self.size, ViTSize) and self.size not in SIZES: raise unknown_name("size of a vision transformer", self.size, SIZES)
         depth = (self.size if isinstance(self.size, ViTSize) else SIZES[self.size]).depth
@@ -89,8 +90,8 @@ class GuidedViT(nn.Module):
         seed: int = 0,       # Of the first weights
     ):
         super().__init__()
-        self.vit, self.config, self.guided = SegmentationViT(classes, config.size, seed=seed), config, False
-        if config.weights is not None: load_torchvision(self.vit, config.weights)
+        self.vit, self.config = SegmentationViT(classes, config.size, seed=seed), config
+        self.register_buffer("guided", torch.tensor(False))    # whether keys are weighted: from the second phase on
         self.auxiliary = nn.Sequential(nn.LayerNorm(self.vit.size.width), nn.Linear(self.vit.size.width, classes))
         self.domain = DomainClassifier(self.vit.size.width, seed)
         with torch.no_grad():
@@ -229,13 +230,22 @@ class TMT(DomainAdaptiveSegmenter):
         return {**super().describe(), "reconstructed": True,
                 "known_of_the_publication": "abstract; initial cells, pooling and similarities of the clustering"}
 
+    def build(self,
+        classes: Sequence[str],  # Names
+        channels: int = 3,       # Of the images; no other number will do
+    ):
+        "Make the untrained network."
+        self.network, self.classes = GuidedViT(len(classes), self.config, self.seed).to(self.device), tuple(classes)
+
     def fit_source(self,
         source: Domain,  # Labelled images of one size
     ):                   # itself
         "First phase: plain attention, on the source alone."
         config = self.config
+        self.check_source(source)
         check_images(source, self.name, labelled=True)
-        self.network, self.classes = GuidedViT(len(source.classes), config, self.seed).to(self.device), source.classes
+        self.build(source.classes)
+        if config.weights is not None: load_torchvision(self.network.vit, config.weights)
         def step(batch): return self.losses(batch["source"], None, batch["progress"])
         return self.train_phase("source", {"source": source}, step, config.source_steps, config.source_learning_rate)
 
@@ -249,20 +259,19 @@ class TMT(DomainAdaptiveSegmenter):
         for role, domain in (("source", source), ("target", target)): check_images(domain, self.name, labelled=role == labelled)
         domains = {"source": source, "target": target if config.target_labels else target.unlabelled()}
         if config.domain_weight == 0: del domains[other]
-        self.network.guided = True
+        self.network.guided.fill_(True)
         def step(batch): return self.losses(batch[labelled], batch.get(other), batch["progress"], source_first=labelled == "source")
         return self.train_phase("adapt", domains, step, config.steps, config.learning_rate)
 
-    def branch(self,
-        **options,  # Fields of the configuration that shall differ, but not the size
-    ) -> "TMT":     # With a copy of the network
-        "Several ways on from one first phase: the same weights, other options for the second."
-        self.check_trained("branch")
-        other = type(self)(preset=self.preset, device=self.device, seed=self.seed, folder=self.folder, callbacks=self.callbacks,
-                           **{**vars(self.config), **options})
+    def variant(self,
+        folder: str | Path | None = None,  # Of its checkpoints
+        **config_overrides,                # What differs, but not the size
+    ):                                     # As trained as this one
+        "The same trained network under another configuration: several second phases after one first."
+        self.check_trained("variant")
+        other = super().variant(folder, **config_overrides)
         if other.config.size != self.config.size:
             raise CdfssError("a trained network cannot change its size", where=self.name, remedy="Call fit_source with the new size")
-        other.network, other.classes, other.histories = copy.deepcopy(self.network), self.classes, dict(self.histories)
         other.network.config = other.config
         return other
 
