@@ -6,10 +6,12 @@
 __all__ = ['SMALL', 'PRESETS', 'LADDER', 'PUBLISHED', 'PUBLISHED_SOURCE', 'PixDAConfig', 'resized', 'draw_batches', 'restyle',
            'frozen', 'PixDA']
 
-# %% ../../nbs/63_methods.pixda.ipynb #0fb4a986
+# %% ../../nbs/63_methods.pixda.ipynb #70e825b2
 import contextlib
 import copy
+import itertools
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import CdfssError, atomic_path, numpy_rng, unknown_name
-from ..data.domains import Domain, stack
+from ..data.domains import Domain, IndexBatches, stack
 from ..data.images import IMAGENET_MEAN, IMAGENET_STD
 from .base import Config, DomainAdaptiveSegmenter
 from ..model.deeplab import DeepLab, load_deeplab
@@ -27,7 +29,7 @@ from ..model.pixel_adversarial import (discriminator_loss, distillation, focal_l
                                            pixel_discriminator, rarity, source_surprise, swap_style)
 from ..train.loop import Optimizers
 
-# %% ../../nbs/63_methods.pixda.ipynb #4a3c9e07
+# %% ../../nbs/63_methods.pixda.ipynb #a7ab374d
 @dataclass(frozen=True)
 class PixDAConfig(Config):
     "Options of `PixDA`; the defaults are the preset `clean`."
@@ -72,11 +74,24 @@ class PixDAConfig(Config):
     kd_weight: float = 0.5                            # λ of the distillation (Eq. 9); 0: fine-tuning without a teacher
     kd_temperature: float = 2.0                       # T of the teacher
     kd_over: str = "classes"                          # "classes": mean over classes, "pixels": sum
+    target_statistics: bool = False                   # Before the third phase, take the statistics of normalisation from the target
+
+    def __post_init__(self):
+        choices = dict(adversary=("pixel", "image", "none"), delta_growth=("add", "double"), kd_over=("classes", "pixels"))
+        for option, known in choices.items():
+            if getattr(self, option) not in known: raise unknown_name(f"{option} of pixda", getattr(self, option), known)
+        if not self.learn_source and (self.adversary != "none" or self.select):
+            raise CdfssError("without source images there is nothing to align with or to select from", where="pixda",
+                             remedy='Add adversary="none" and select=False, or leave learn_source as it is')
+        if max(self.source_steps, self.adapt_steps) > self.poly_steps:
+            raise CdfssError(f"the learning rate is 0 after {self.poly_steps} of {max(self.source_steps, self.adapt_steps)} steps",
+                             where="pixda", remedy="Raise poly_steps")
 
 
-SMALL = PixDAConfig(depths=(1, 1, 2, 1), width=16, strides=(1, 1, 1, 1), rates=(1, 2, 4, 6), weights=None, pixel_widths=(16, 32),
-                    image_widths=(16, 32, 64), size=None, source_steps=300, adapt_steps=300, tune_steps=30, poly_steps=625, select_every=75,
-                    lr=5e-3, tune_lr=2.5e-3, discriminator_lr=1e-3, style=.03)
+SMALL = PixDAConfig(depths=(1, 1, 2, 1), width=8, strides=(1, 1, 1, 1), rates=(1, 2, 4, 6), weights=None, pixel_widths=(16, 32),
+                    image_widths=(16, 32, 64), size=None, source_steps=500, adapt_steps=80, tune_steps=10, poly_steps=600, select_every=40,
+                    lr=2e-3, tune_lr=5e-4, classifier_factor=1., discriminator_lr=1e-3, adversary_weight=1., delta=.66, style=.03,
+                    target_statistics=True)
 
 PRESETS = {
     "clean": PixDAConfig(),
@@ -86,12 +101,13 @@ PRESETS = {
     "small": SMALL,
 }
 
-# %% ../../nbs/63_methods.pixda.ipynb #980f01b6
+# %% ../../nbs/63_methods.pixda.ipynb #d43c1207
 _ALONE = dict(adversary="none", style=None, select=False, tune_steps=0)
 _STEP = dict(select=False, tune_steps=0)
 
 LADDER = {  # name → what differs from the whole method
-    "source only": dict(adapt_steps=0, tune_steps=0),
+    "source only": dict(adapt_steps=0, tune_steps=0, target_statistics=False),
+    "target statistics": dict(adapt_steps=0, tune_steps=0, target_statistics=True),
     "fine-tuning": dict(_ALONE, learn_source=False),
     "joint training": _ALONE,
     "joint training, styled": dict(adversary="none", select=False, tune_steps=0),
@@ -112,7 +128,7 @@ PUBLISHED = {  # mIoU in percent over 19 classes, GTA5 to Cityscapes, one image 
 }
 PUBLISHED_SOURCE = "Tavera et al., WACV 2022, Table 4: DeepLab-V2 with ResNet-101, 18 labelled Cityscapes images, 500 validation images"
 
-# %% ../../nbs/63_methods.pixda.ipynb #ed44dc8f
+# %% ../../nbs/63_methods.pixda.ipynb #fd20afce
 def resized(
     domain: Domain,                   # Any
     size: tuple[int, int] | None,     # Height and width, or None: as they are
@@ -132,12 +148,11 @@ def draw_batches(
     steps: int,                # Batches
     *seed: int | str,          # What the orders are drawn from
 ) -> list[list[int]]:          # Indices
-    "Batches for any number of steps: one pass over the images after the other, each in an order of its own."
-    size, order = min(size, count), []
-    for lap in range(-(-steps*size//count)): order += numpy_rng(*seed, "lap", lap).permutation(count).tolist()
-    return [order[i*size:(i + 1)*size] for i in range(steps)]
+    "Batches for any number of steps: one epoch of `IndexBatches` after the other."
+    epoch = IndexBatches(count, size, *seed)
+    return list(itertools.islice(itertools.chain.from_iterable(map(epoch, itertools.count())), steps))
 
-# %% ../../nbs/63_methods.pixda.ipynb #d0d36af0
+# %% ../../nbs/63_methods.pixda.ipynb #2c1bb564
 def restyle(
     source: Tensor,   # `[B,3,H,W]`, ImageNet-normalised
     target: Tensor,   # `[N,3,H,W]`, 〃; taken in turn if there are fewer than B
@@ -158,7 +173,7 @@ def frozen(
     try: yield
     finally: module.requires_grad_(True)
 
-# %% ../../nbs/63_methods.pixda.ipynb #9f26f990
+# %% ../../nbs/63_methods.pixda.ipynb #4fef40fd
 class PixDA(DomainAdaptiveSegmenter):
     "Pixel-wise adversarial adaptation with a few labelled target images (PixDA, WACV 2022)."
     name, Config, PRESETS = "pixda", PixDAConfig, PRESETS
@@ -167,16 +182,6 @@ class PixDA(DomainAdaptiveSegmenter):
 
     def __init__(self, *, preset=None, device="auto", seed=0, folder=None, callbacks=(), **config_overrides):
         super().__init__(preset=preset, device=device, seed=seed, folder=folder, callbacks=callbacks, **config_overrides)
-        c = self.config
-        choices = dict(adversary=("pixel", "image", "none"), delta_growth=("add", "double"), kd_over=("classes", "pixels"))
-        for option, known in choices.items():
-            if getattr(c, option) not in known: raise unknown_name(f"{option} of pixda", getattr(c, option), known)
-        if not c.learn_source and (c.adversary != "none" or c.select):
-            raise CdfssError("without source images there is nothing to align with or to select from", where=self.name,
-                             remedy='Add adversary="none" and select=False, or leave learn_source as it is')
-        if max(c.source_steps, c.adapt_steps) > c.poly_steps:
-            raise CdfssError(f"the learning rate is 0 after {c.poly_steps} of {max(c.source_steps, c.adapt_steps)} steps", where=self.name,
-                             remedy="Raise poly_steps")
         self.discriminators, self.kept, self.unseen = None, [], ()
 
     def fit_source(self,
@@ -184,8 +189,7 @@ class PixDA(DomainAdaptiveSegmenter):
     ) -> "PixDA":        # Itself
         "First phase: segmentation of the source alone."
         source = resized(source, self.config.size)
-        if source[0].label is None:
-            raise CdfssError("the source has no labels", where=f"{self.name}: {source.title}", remedy="Give a labelled source")
+        self.check_source(source)
         self.build(source.classes)
         def step(indices):
             images, labels = self.take(source, indices)
@@ -197,12 +201,15 @@ class PixDA(DomainAdaptiveSegmenter):
 
     def build(self,
         classes: Sequence[str],  # Their names
+        channels: int = 3,       # Of the images: style and weights are those of colour images
     ):
         "The network and the two discriminators, with their first weights."
-        c, self.classes = self.config, tuple(classes)
+        if channels != 3:
+            raise CdfssError(f"the images have {channels} channels", where=self.name, remedy="Give colour images; grey ones three times over")
+        c, self.classes, self.channels = self.config, tuple(classes), channels
         network = DeepLab(len(classes), c.depths, c.width, c.strides, rates=c.rates, seed=self.seed)
         if c.weights is not None: load_deeplab(network, c.weights)
-        self.network = network.to(self.device)
+        self.network = network.to(self.device, memory_format=torch.channels_last)   # half the time on a CPU, no more memory
         self.discriminators = nn.ModuleDict({"pixel": pixel_discriminator(len(classes), c.pixel_widths, self.seed),
                                              "image": image_discriminator(len(classes), c.image_widths, self.seed)}).to(self.device)
 
@@ -261,7 +268,7 @@ class PixDA(DomainAdaptiveSegmenter):
         inputs = images if size is None else F.interpolate(images, size, mode="bicubic", antialias=True)
         return self.network(inputs, images.shape[-2:])
 
-# %% ../../nbs/63_methods.pixda.ipynb #2065323f
+# %% ../../nbs/63_methods.pixda.ipynb #9081b2ed
 from fastcore.basics import patch
 
 
@@ -313,7 +320,7 @@ def adapt_step(self: PixDA,
         judge = self.discriminators[name]
         yield {f"{name} discriminator": discriminator_loss(judge(said_source), judge(said_target.detach()), c.discriminator_factor)}
 
-# %% ../../nbs/63_methods.pixda.ipynb #0036420d
+# %% ../../nbs/63_methods.pixda.ipynb #efee7307
 @patch
 def adapt(self: PixDA,
     target: Domain,                 # A few images, labelled
@@ -328,6 +335,7 @@ def adapt(self: PixDA,
         raise CdfssError("no pixel of the target is labelled", where=f"{self.name}: {target.title}",
                          remedy="Label a few images, or use a method without target labels")
     self.unseen = tuple(name for name, count in zip(self.classes, pixels) if count == 0)
+    if self.unseen: warnings.warn(f"no target image shows {', '.join(self.unseen)}: learned from the source alone", stacklevel=2)
     judges = [self.discriminators[name] for name in self.trained_discriminators()]
     adams = [torch.optim.Adam(judge.parameters(), c.discriminator_lr, c.betas) for judge in judges]
     optimizer = Optimizers(self.sgd(c.lr), *adams)
@@ -343,6 +351,7 @@ def adapt(self: PixDA,
         if c.select and done < c.adapt_steps:
             self.kept.append(self.select(left, target, stretch))
             if len(self.kept[-1]) < min(c.batch, len(source)): break       # not even one batch is left: alignment has nothing more to give
+    if c.target_statistics: self.settle(target)
     return self.tune(target)
 
 
@@ -387,7 +396,21 @@ def select(self: PixDA,
         with atomic_path(file) as partial: partial.write_text(json.dumps(kept))
     return kept
 
-# %% ../../nbs/63_methods.pixda.ipynb #5078e354
+# %% ../../nbs/63_methods.pixda.ipynb #74b0b351
+@patch
+@torch.no_grad()
+def settle(self: PixDA,
+    target: Domain,  # At the network's size
+):
+    "Take the statistics of batch normalisation from the target images alone."
+    norms = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms: norm.reset_running_stats(); norm.momentum = None      # None: the mean over all batches
+    self.network.train()
+    for i in range(len(target)): self.network(self.take(target, [i])[0])
+    for norm, momentum in zip(norms, momenta): norm.momentum = momentum
+
+# %% ../../nbs/63_methods.pixda.ipynb #449ecba4
 @patch
 def tune(self: PixDA,
     target: Domain,  # Labelled, at the network's size
@@ -404,18 +427,6 @@ def tune(self: PixDA,
         return terms
     self.phase("tune", step, self.sgd(c.tune_lr), draw_batches(len(target), c.batch, c.tune_steps, self.seed, "tune"))
     return self
-
-
-@patch
-def variant(self: PixDA,
-    folder: str | Path | None = None,  # Of its checkpoints
-    **overrides,                       # What differs, of the two later phases
-) -> PixDA:                            # As trained as this one
-    "The same trained network under another configuration: how all rungs of `LADDER` share one source model."
-    other = type(self)(preset=self.preset, device=self.device, seed=self.seed, folder=folder, callbacks=self.callbacks,
-                       **{**vars(self.config), **overrides})
-    other.network, other.discriminators, other.classes = copy.deepcopy(self.network), copy.deepcopy(self.discriminators), self.classes
-    return other
 
 
 @patch
