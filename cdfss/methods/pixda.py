@@ -6,7 +6,7 @@
 __all__ = ['SMALL', 'PRESETS', 'LADDER', 'PUBLISHED', 'PUBLISHED_SOURCE', 'PixDAConfig', 'resized', 'draw_batches', 'restyle',
            'frozen', 'PixDA']
 
-# %% ../../nbs/63_methods.pixda.ipynb #70e825b2
+# %% ../../nbs/63_methods.pixda.ipynb #5cb328bc
 import contextlib
 import copy
 import itertools
@@ -29,7 +29,7 @@ from ..model.pixel_adversarial import (discriminator_loss, distillation, focal_l
                                            pixel_discriminator, rarity, source_surprise, swap_style)
 from ..train.loop import Optimizers
 
-# %% ../../nbs/63_methods.pixda.ipynb #a7ab374d
+# %% ../../nbs/63_methods.pixda.ipynb #96f89d79
 @dataclass(frozen=True)
 class PixDAConfig(Config):
     "Options of `PixDA`; the defaults are the preset `clean`."
@@ -90,7 +90,7 @@ class PixDAConfig(Config):
 
 SMALL = PixDAConfig(depths=(1, 1, 2, 1), width=8, strides=(1, 1, 1, 1), rates=(1, 2, 4, 6), weights=None, pixel_widths=(16, 32),
                     image_widths=(16, 32, 64), size=None, source_steps=500, adapt_steps=80, tune_steps=10, poly_steps=600, select_every=40,
-                    lr=2e-3, tune_lr=5e-4, classifier_factor=1., discriminator_lr=1e-3, adversary_weight=1., delta=.66, style=.03,
+                    lr=2e-3, tune_lr=5e-4, classifier_factor=1., discriminator_lr=1e-3, adversary_weight=1., style=.03,
                     target_statistics=True)
 
 PRESETS = {
@@ -101,7 +101,7 @@ PRESETS = {
     "small": SMALL,
 }
 
-# %% ../../nbs/63_methods.pixda.ipynb #d43c1207
+# %% ../../nbs/63_methods.pixda.ipynb #0addab8d
 _ALONE = dict(adversary="none", style=None, select=False, tune_steps=0)
 _STEP = dict(select=False, tune_steps=0)
 
@@ -128,7 +128,7 @@ PUBLISHED = {  # mIoU in percent over 19 classes, GTA5 to Cityscapes, one image 
 }
 PUBLISHED_SOURCE = "Tavera et al., WACV 2022, Table 4: DeepLab-V2 with ResNet-101, 18 labelled Cityscapes images, 500 validation images"
 
-# %% ../../nbs/63_methods.pixda.ipynb #fd20afce
+# %% ../../nbs/63_methods.pixda.ipynb #efabfd28
 def resized(
     domain: Domain,                   # Any
     size: tuple[int, int] | None,     # Height and width, or None: as they are
@@ -152,7 +152,7 @@ def draw_batches(
     epoch = IndexBatches(count, size, *seed)
     return list(itertools.islice(itertools.chain.from_iterable(map(epoch, itertools.count())), steps))
 
-# %% ../../nbs/63_methods.pixda.ipynb #2c1bb564
+# %% ../../nbs/63_methods.pixda.ipynb #7805def3
 def restyle(
     source: Tensor,   # `[B,3,H,W]`, ImageNet-normalised
     target: Tensor,   # `[N,3,H,W]`, 〃; taken in turn if there are fewer than B
@@ -173,7 +173,7 @@ def frozen(
     try: yield
     finally: module.requires_grad_(True)
 
-# %% ../../nbs/63_methods.pixda.ipynb #4fef40fd
+# %% ../../nbs/63_methods.pixda.ipynb #fefe35bc
 class PixDA(DomainAdaptiveSegmenter):
     "Pixel-wise adversarial adaptation with a few labelled target images (PixDA, WACV 2022)."
     name, Config, PRESETS = "pixda", PixDAConfig, PRESETS
@@ -268,7 +268,7 @@ class PixDA(DomainAdaptiveSegmenter):
         inputs = images if size is None else F.interpolate(images, size, mode="bicubic", antialias=True)
         return self.network(inputs, images.shape[-2:])
 
-# %% ../../nbs/63_methods.pixda.ipynb #9081b2ed
+# %% ../../nbs/63_methods.pixda.ipynb #9bdc19f6
 from fastcore.basics import patch
 
 
@@ -320,7 +320,7 @@ def adapt_step(self: PixDA,
         judge = self.discriminators[name]
         yield {f"{name} discriminator": discriminator_loss(judge(said_source), judge(said_target.detach()), c.discriminator_factor)}
 
-# %% ../../nbs/63_methods.pixda.ipynb #efee7307
+# %% ../../nbs/63_methods.pixda.ipynb #0e3a63be
 @patch
 def adapt(self: PixDA,
     target: Domain,                 # A few images, labelled
@@ -396,7 +396,7 @@ def select(self: PixDA,
         with atomic_path(file) as partial: partial.write_text(json.dumps(kept))
     return kept
 
-# %% ../../nbs/63_methods.pixda.ipynb #74b0b351
+# %% ../../nbs/63_methods.pixda.ipynb #f8e3b21d
 @patch
 @torch.no_grad()
 def settle(self: PixDA,
@@ -410,7 +410,7 @@ def settle(self: PixDA,
     for i in range(len(target)): self.network(self.take(target, [i])[0])
     for norm, momentum in zip(norms, momenta): norm.momentum = momentum
 
-# %% ../../nbs/63_methods.pixda.ipynb #449ecba4
+# %% ../../nbs/63_methods.pixda.ipynb #adbcce40
 @patch
 def tune(self: PixDA,
     target: Domain,  # Labelled, at the network's size
