@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SUIM_CLASSES', 'Suim', 'draw_sea', 'draw_files']
 
-# %% ../../nbs/32_data.suim.ipynb #c6ed0ee9
+# %% ../../nbs/32_data.suim.ipynb #cfb66319
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -17,13 +17,13 @@ from .episodes import Pair
 from .images import colour_codes, read_image, read_mask_values
 from .readers import Layout, PartsReader, overlapping, register
 
-# %% ../../nbs/32_data.suim.ipynb #8fbd878e
+# %% ../../nbs/32_data.suim.ipynb #54df375b
 SUIM_CLASSES = {   # name → (abbreviation, red, green, blue)
     "fish and vertebrates": ("FV", 255, 255, 0), "human divers": ("HD", 0, 0, 255), "plants": ("PF", 0, 255, 0),
     "reefs and invertebrates": ("RI", 255, 0, 255), "robots": ("RO", 255, 0, 0), "sea floor": ("SR", 255, 255, 255),
     "wrecks and ruins": ("WR", 0, 255, 255)}
 
-# %% ../../nbs/32_data.suim.ipynb #be509487
+# %% ../../nbs/32_data.suim.ipynb #1b8a253c
 _PLACES = {"train_val": ("train_val/images", "train_val/masks"), "TEST": ("TEST/images", "TEST/masks"), "merged": ("images", "masks")}
 
 
@@ -81,7 +81,7 @@ class Suim(PartsReader):
         counts = np.bincount(colour_codes(pixels).ravel(), minlength=8)
         return {name: int(counts[colour_codes(np.array(colour))]) for name, (_, *colour) in SUIM_CLASSES.items()}
 
-# %% ../../nbs/32_data.suim.ipynb #f973fcbf
+# %% ../../nbs/32_data.suim.ipynb #eb7d17b0
 def _sand(rng, x, y):
     horizon = 0.45 + 0.08*np.sin(3*x + rng.uniform(0, 6)) + 0.03*texture(rng, 4)
     return [(horizon - y, tint(rng, (0.80, 0.72, 0.52), 0.06))]
