@@ -6,7 +6,7 @@
 __all__ = ['Stages', 'place_seeds', 'cluster', 'masked_mean', 'prototypes', 'shrink_masks', 'allocate', 'ContextModule',
            'Segmented', 'ASGHead', 'head_loss', 'prediction_scores']
 
-# %% ../../nbs/37_model.asgnet.ipynb #feb60825
+# %% ../../nbs/37_model.asgnet.ipynb #3d5e21e0
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..core import CdfssError, derive_seed
 from .backbone import Backbone, EmbeddedNet
 
-# %% ../../nbs/37_model.asgnet.ipynb #40ef1a5b
+# %% ../../nbs/37_model.asgnet.ipynb #e326a320
 class _Activated(nn.Module):
     "A block of the embedded network with its ReLU."
     def __init__(self, block):
@@ -116,7 +116,7 @@ class Stages(nn.Module):
             for hook in hooks: hook.remove()
         return sums
 
-# %% ../../nbs/37_model.asgnet.ipynb #47c3fcf7
+# %% ../../nbs/37_model.asgnet.ipynb #1ebbf0ed
 def place_seeds(
     region: Tensor,        # `[h,w]` bool: the foreground
     area: float = 100.0,   # Foreground pixels a seed
@@ -136,7 +136,7 @@ def place_seeds(
         distance = torch.minimum(distance, torch.cdist(inside.float(), inside[chosen[-1:]].float())[:, 0])
     return inside[chosen]
 
-# %% ../../nbs/37_model.asgnet.ipynb #43f2f542
+# %% ../../nbs/37_model.asgnet.ipynb #648d535f
 @torch.no_grad()
 def cluster(
     features: Tensor,            # `[K,C,h,w]`
@@ -158,7 +158,7 @@ def cluster(
         centres = distance.neg().masked_fill(outside, -torch.inf).softmax(-1) @ points
     return torch.cat([centres[..., :-2], 10*centres[..., -2:]], dim=-1), there
 
-# %% ../../nbs/37_model.asgnet.ipynb #8aff0e33
+# %% ../../nbs/37_model.asgnet.ipynb #fa64c638
 def masked_mean(
     features: Tensor,  # `[K,C,h,w]`
     masks: Tensor,     # `[K,h,w]`, in 0 … 1
@@ -193,7 +193,7 @@ def shrink_masks(
     small = F.interpolate(masks.flatten(0, -3)[:, None], size=size, mode="bilinear", align_corners=True)
     return small.view(*masks.shape[:-2], *size)
 
-# %% ../../nbs/37_model.asgnet.ipynb #7374f365
+# %% ../../nbs/37_model.asgnet.ipynb #2e12917d
 def allocate(
     query: Tensor,     # `[B,C,h,w]`
     centres: Tensor,   # `[B,S,C]`
@@ -207,7 +207,7 @@ def allocate(
     guide = centres.gather(1, nearest.flatten(1)[..., None].expand(-1, -1, centres.shape[2])).mT.view_as(query)
     return guide, alike.masked_fill(missing, 0).sum(1, keepdim=True), nearest
 
-# %% ../../nbs/37_model.asgnet.ipynb #3d0f23b0
+# %% ../../nbs/37_model.asgnet.ipynb #2ad7cec1
 def _conv(channels_in, channels_out, kernel):
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, kernel, padding=kernel//2, bias=False), nn.ReLU())
 
@@ -257,7 +257,7 @@ class ContextModule(nn.Module):
 
 def _resized(x, size): return x if tuple(x.shape[2:]) == tuple(size) else F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
-# %% ../../nbs/37_model.asgnet.ipynb #904a5127
+# %% ../../nbs/37_model.asgnet.ipynb #e4e33aa2
 class Segmented(NamedTuple):
     "What the head says of a batch of queries, at the features' size."
     logits: Tensor            # `[B,2,h,w]`: background, foreground
@@ -293,7 +293,8 @@ class ASGHead(nn.Module):
         masks: Tensor,               # `[B,K,h,w]`, in 0 … 1
     ) -> tuple[Tensor, Tensor]:      # `[B,S,width]` of all shots, and which of them exist `[B,S]`
         "The prototypes of all shots of each episode."
-        centres, there = prototypes(self.drop(support.flatten(0, 1)), masks.flatten(0, 1), self.rounds[not self.training], self.area, self.limit)
+        shots, masks, rounds = self.drop(support.flatten(0, 1)), masks.flatten(0, 1), self.rounds[not self.training]
+        centres, there = prototypes(shots, masks, rounds, self.area, self.limit)
         return centres.view(len(support), -1, support.shape[2]), there.view(len(support), -1)
 
     def forward(self,
@@ -307,7 +308,7 @@ class ASGHead(nn.Module):
         features, opinions = self.context(torch.cat([query, guide, probability], dim=1))
         return Segmented(self.classify(features), opinions, probability[:, 0], index)
 
-# %% ../../nbs/37_model.asgnet.ipynb #e1ac667c
+# %% ../../nbs/37_model.asgnet.ipynb #fb4a02de
 def head_loss(
     said: Segmented,         # From `ASGHead`
     truth: Tensor,           # `[B,H,W]` int64: 0, 1, or 255 where nobody knows
@@ -317,7 +318,7 @@ def head_loss(
         return F.cross_entropy(_resized(logits, truth.shape[1:]), truth, ignore_index=255)
     return loss(said.logits), sum(map(loss, said.opinions))/len(said.opinions)
 
-# %% ../../nbs/37_model.asgnet.ipynb #6861cfe4
+# %% ../../nbs/37_model.asgnet.ipynb #37e61819
 def prediction_scores(
     said: Segmented,            # From `ASGHead`
     size: tuple[int, int],      # Of the images

@@ -6,7 +6,7 @@
 __all__ = ['WEIGHTINGS', 'channel_statistics', 'restyle', 'cosines', 'batch_weights', 'StyleMemory', 'plane', 'show_plane',
            'category_contrast', 'vary_colours', 'mix_images', 'mix_styles']
 
-# %% ../../nbs/38_model.style_memory.ipynb #3d5a5289
+# %% ../../nbs/38_model.style_memory.ipynb #ecf14f78
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..core import CdfssError, torch_rng, unknown_name
 from ..data.images import IMAGENET_MEAN, IMAGENET_STD, denormalise
 
-# %% ../../nbs/38_model.style_memory.ipynb #8f5a56d6
+# %% ../../nbs/38_model.style_memory.ipynb #5da243b1
 def channel_statistics(
     features: Tensor,     # `[B,C,H,W]`
     eps: float = 1e-5,    # Added to the variance
@@ -36,7 +36,7 @@ def restyle(
     old_mean, old_deviation = own or channel_statistics(features)
     return (features - place(old_mean))/place(old_deviation)*place(deviation) + place(mean)
 
-# %% ../../nbs/38_model.style_memory.ipynb #ecd59b62
+# %% ../../nbs/38_model.style_memory.ipynb #f1be14f7
 def cosines(
     a: Tensor,   # `[N,C]`
     b: Tensor,   # `[M,C]`
@@ -63,7 +63,7 @@ def batch_weights(
     alike = alike.clamp(min=0) + 1e-6
     return alike/alike.sum(1, keepdim=True)
 
-# %% ../../nbs/38_model.style_memory.ipynb #6d3c733d
+# %% ../../nbs/38_model.style_memory.ipynb #8dd255bc
 class StyleMemory(nn.Module):
     "Channel means and deviations that were met, to be lent to other features."
     def __init__(self,
@@ -123,7 +123,7 @@ class StyleMemory(nn.Module):
                            for x, rows, i in zip(own, (self.means, self.deviations), self.pick(*own, nearest)))
         return restyle(features, mean, deviation, own)
 
-# %% ../../nbs/38_model.style_memory.ipynb #462d0c58
+# %% ../../nbs/38_model.style_memory.ipynb #4f35837d
 def plane(
     points: Tensor,               # `[n,C]`: what the plane is fitted to
 ) -> tuple[Tensor, Tensor]:       # Centre `[C]` and two directions `[C,2]`
@@ -155,7 +155,7 @@ def show_plane(
     ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, .5))
     return figure
 
-# %% ../../nbs/38_model.style_memory.ipynb #1f30db27
+# %% ../../nbs/38_model.style_memory.ipynb #45e4895a
 def category_contrast(
     plain: Tensor,                        # `[B,C]`: prototypes of the supports as they are
     changed: Tensor,                      # `[B,C]`: of the same, augmented and enhanced
@@ -169,14 +169,14 @@ def category_contrast(
     own = alike.diagonal()
     return (torch.cat([own[:, None], others], dim=1).logsumexp(1) - own).mean()/2
 
-# %% ../../nbs/38_model.style_memory.ipynb #c2309eb4
+# %% ../../nbs/38_model.style_memory.ipynb #5c65265c
 def vary_colours(
     images: Tensor,               # `[B,3,H,W]`, ImageNet-normalised
     rng: np.random.Generator,     # Draws for each image
     strength: float = .5,         # How much, 0 … 1
 ) -> Tensor:                      # `[B,3,H,W]`
     "The same things in another light: brightness, colour cast, contrast, saturation, blur."
-    def draw(*shape): return torch.as_tensor(rng.uniform(-strength, strength, (len(images), *shape, 1, 1)), dtype=torch.float32).to(images.device)
+    def draw(*shape): return images.new_tensor(rng.uniform(-strength, strength, (len(images), *shape, 1, 1)))
     x = denormalise(images)*(1 + draw(1))*(1 + draw(3))
     x = x + draw(1)*(x - x.mean((1, 2, 3), keepdim=True))
     x = x + draw(1)*(x - x.mean(1, keepdim=True))
@@ -184,7 +184,7 @@ def vary_colours(
     mean, std = (x.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (x.clamp(0, 1) - mean)/std
 
-# %% ../../nbs/38_model.style_memory.ipynb #53dbb47b
+# %% ../../nbs/38_model.style_memory.ipynb #cdd51573
 def mix_images(
     images: Tensor,               # `[B,C,H,W]`
     rng: np.random.Generator,     # Draws shares and partners
