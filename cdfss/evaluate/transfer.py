@@ -6,7 +6,7 @@
 __all__ = ['STAGES', 'COLUMNS', 'domain_rows', 'miou_of_rows', 'iou_of_rows', 'read_domain_rows', 'run_transfer',
            'train_transfer', 'summarise_transfer']
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #a65a19d6
+# %% ../../nbs/73_evaluate.transfer.ipynb #afbd516b
 import csv
 import io
 import json
@@ -22,7 +22,7 @@ from ..data.domains import Domain, check_pair
 from .benchmark import differences, versions, write_json
 from .domains import DomainScores, score_domain, seed_table
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #563723d7
+# %% ../../nbs/73_evaluate.transfer.ipynb #53e03084
 STAGES = ("source only", "adapted")
 COLUMNS = ("stage", "image", "group", "class", "hit", "truth", "predicted")
 
@@ -68,7 +68,7 @@ def read_domain_rows(
     with open(path, newline="", encoding="utf-8") as file: rows = list(csv.DictReader(file))
     return [{**row, **{key: int(row[key]) for key in COLUMNS[-3:]}} for row in rows]
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #82724fad
+# %% ../../nbs/73_evaluate.transfer.ipynb #2994f5a2
 def run_transfer(
     build: Callable,                # (seed, folder) → an untrained `DomainAdaptiveSegmenter`
     source: Domain,                 # Labelled
@@ -86,8 +86,7 @@ def run_transfer(
     if not seeds or len(set(seeds)) < len(seeds): raise CdfssError(f"seeds {list(seeds)}", where="seeds", remedy="Give one or more different seeds")
     out, threads = Path(out), set_threads(threads)
     method = build(seeds[0], None)
-    check_pair(source, target)
-    if test is not None: check_pair(target, test)
+    _check(source, target, test)
     if test is None and len(dict.fromkeys(target.groups or target.names)) < 2:
         raise CdfssError("the target is one group, none can be held out for the test", where=target.title, remedy="Give test images")
     about = {role: _facts(domain) for role, domain in (("source", source), ("target", target), ("test", test))}
@@ -103,6 +102,13 @@ def run_transfer(
     summary = dict(summarise_transfer(rows), seconds=clocks, **asked, info=dict(info or {}))
     write_json(out/"summary.json", summary)
     return summary
+
+
+def _check(*domains: Domain | None):
+    "Read an image of each and compare them, before anything is written."
+    first, *others = [domain for domain in domains if domain is not None]
+    first[0]
+    for domain in others: check_pair(first, domain); domain[0]
 
 
 def _facts(domain: Domain | None) -> list | None: return domain and [domain.title, len(domain), list(domain.classes)]
@@ -152,7 +158,7 @@ def train_transfer(
     "Train a method and keep it."
     out, threads = Path(out), set_threads(threads)
     method = build(seed, out)
-    if target is not None: check_pair(source, target)
+    _check(source, target)
     _begin(out, dict(method=_described(method), source=_facts(source), target=_facts(target), shots=shots, seed=seed, threads=threads, versions=versions()), {})
     method.fit_source(source)
     if target is not None:
