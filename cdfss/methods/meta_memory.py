@@ -6,7 +6,7 @@
 __all__ = ['SMALL', 'PRESETS', 'LADDER', 'PUBLISHED', 'PUBLISHED_SOURCE', 'MetaMemoryConfig', 'draw_episodes', 'vary_places',
            'SourceBatch', 'SourceEpisodes', 'MemoryNetwork', 'MetaMemory', 'Remembering']
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #345e615a
+# %% ../../nbs/62_methods.meta_memory.ipynb #855f8e84
 import copy
 import json
 from collections import OrderedDict
@@ -28,7 +28,7 @@ from ..model.backbone import Backbone
 from ..model.style_memory import StyleMemory, category_contrast, channel_statistics, mix_images, mix_styles, vary_colours
 from ..train.loop import Checkpoint, train
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #3e0f63d1
+# %% ../../nbs/62_methods.meta_memory.ipynb #1db38fc1
 @dataclass(frozen=True)
 class MetaMemoryConfig(Config):
     "Options of `MetaMemory`; the defaults are the preset `paper`."
@@ -92,7 +92,7 @@ SMALL = MetaMemoryConfig(size=256, dilate=False, width=64, area=28.0, dropout=.1
 
 PRESETS = {"paper": MetaMemoryConfig(), "small": SMALL}
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #2c56a5a2
+# %% ../../nbs/62_methods.meta_memory.ipynb #3f176c72
 _NO_MEMORY = dict(on_source="none", on_target=False)
 _NO_CONTRAST = dict(contrast=0.0, augment="none")
 
@@ -119,7 +119,7 @@ PUBLISHED = {  # mIoU in percent, COCO to PASCAL, one shot, ResNet-50, mean of f
 }
 PUBLISHED_SOURCE = "Wang et al., CVPR 2022, Tables 4 to 6, and its comparison with domain generalisation; noise is given as 6.1 less than all"
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #15b60bc9
+# %% ../../nbs/62_methods.meta_memory.ipynb #26515720
 def draw_episodes(
     counts: Mapping[int, int],     # Category → how many pairs it has
     batch: int,                    # B
@@ -151,7 +151,7 @@ def vary_places(
     moved = F.grid_sample((masks[:, None] + 1).to(images.dtype), grid, mode="nearest", align_corners=False)[:, 0].long() - 1
     return F.grid_sample(images, grid, mode="bilinear", align_corners=False), torch.where(moved < 0, 255, moved)
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #db314b42
+# %% ../../nbs/62_methods.meta_memory.ipynb #84eb826b
 @dataclass(frozen=True, eq=False)
 class SourceBatch:
     "B episodes of a source."
@@ -225,7 +225,7 @@ class SourceEpisodes:
         images, masks = (x.unflatten(0, (len(drawn), c.shots + 1)) for x in (images, masks))
         return SourceBatch(images[:, :-1], (masks[:, :-1] == 1).float(), images[:, -1], masks[:, -1], torch.tensor([k for k, _ in drawn]))
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #afc2c12d
+# %% ../../nbs/62_methods.meta_memory.ipynb #205bb5f2
 class MemoryNetwork(nn.Module):
     "A frozen backbone with memories after early stages, and the trained head."
     def __init__(self,
@@ -267,7 +267,7 @@ class MemoryNetwork(nn.Module):
         "What the head compares."
         return self.head.reduce(self.stages(images, self.remembered(True) if enhanced else {}))
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #5d89064b
+# %% ../../nbs/62_methods.meta_memory.ipynb #6a9703db
 class MetaMemory(FewShotSegmenter):
     "A few-shot segmenter trained on a source, with a memory of the source's styles (CVPR 2022)."
     name, Config, PRESETS = "meta_memory", MetaMemoryConfig, PRESETS
@@ -346,7 +346,7 @@ class MetaMemory(FewShotSegmenter):
         yield terms
         for layer, memory in net.memories.items(): memory.update(*notes[layer])
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #b5db82e6
+# %% ../../nbs/62_methods.meta_memory.ipynb #eb310550
 from fastcore.basics import patch
 
 
@@ -412,7 +412,7 @@ def fresh(self: MetaMemory
     other.support = None
     return other
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #6ae0457d
+# %% ../../nbs/62_methods.meta_memory.ipynb #382b8395
 @patch
 def save(self: MetaMemory,
     path: str | Path,  # A file name, by custom `….pt`
@@ -420,7 +420,7 @@ def save(self: MetaMemory,
     "Write what was learned."
     if self.network is None: raise CdfssError("save was called before fit_source", where=self.name, remedy="Call fit_source(source) first")
     tensors = {name: x.cpu() for name, x in self.network.state_dict().items() if not name.startswith("stages.")}
-    state = {"cdfss_meta_memory": 1, "config": json.dumps(asdict(self.config)), "tensors": tensors,
+    state = {"cdfss_meta_memory": 1, "preset": self.preset, "config": json.dumps(asdict(self.config)), "tensors": tensors,
              "backbone": self.backbone.name, "weights_sha256": self.backbone.weights_sha256}
     with atomic_path(path) as partial: torch.save(state, partial)
     return Path(path)
@@ -441,14 +441,14 @@ def load(self: MetaMemory,
         raise CdfssError(f"this was trained with {state['backbone']} of other weights than this {self.backbone.name}", where=path,
                          remedy="Give the backbone that it was trained with")
     stored = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(state["config"]).items()}
-    self.config = MetaMemoryConfig(**{**stored, **overrides})
+    self.preset, self.config = state["preset"], MetaMemoryConfig(**{**stored, **overrides})
     self.build()
     unread = self.network.load_state_dict(state["tensors"], strict=False)
     lacking = [name for name in unread.missing_keys if not name.startswith("stages.")]
     if lacking and not all(name.startswith("memories.") for name in lacking) or (lacking and self.config.remembers):
         raise CdfssError(f"{lacking[0]!r} was not learned", where=path, remedy="Use the configuration that it was trained with")
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #5e24e202
+# %% ../../nbs/62_methods.meta_memory.ipynb #1a828136
 class Remembering(nn.Module):
     "The frozen network as a pyramid, its early features in remembered styles: a backbone for methods that know nothing of a memory."
     def __init__(self,
