@@ -5,7 +5,8 @@
     python benchmarks/sfda.py --store            … and stores the rows in benchmarks/sfda.json
 
 drawn   slices of ten drawn patients by one scanner → four others by the other scanner, scored on four more; no label of the target, only tags
-lungs   drawn chest X-rays → half of the real ones (shared data), scored on the other half; every picture shows lungs, so the tags say nothing
+lungs   drawn chest X-rays → half of the real ones (shared data), scored on the other half; every picture shows lungs, so the tags say nothing,
+        and the sizes come from the drawn lungs, or from five labelled images of the target
 
 Training is kept in --out: killed and called again, it goes on. Settings were chosen on seed 10.
 """
@@ -14,10 +15,10 @@ import json
 from pathlib import Path
 
 import cdfss
-from cdfss.core import set_threads, shared
+from cdfss.core import numpy_rng, set_threads, shared
 from cdfss.data.domains import Domain
 from cdfss.data.samples import draw_chest_xray
-from cdfss.data.slices import drawn_slices, masks_as_domain, slice_tensors
+from cdfss.data.slices import drawn_slices, masks_as_domain, mean_sizes, slice_tensors
 from cdfss.evaluate.benchmark import versions, write_json
 from cdfss.evaluate.domains import score_domain, seed_table, volume_distances
 from cdfss.methods.sfda import SFDA
@@ -54,9 +55,14 @@ def measure(task, seed, home) -> list[dict]:
     trained = SFDA(preset="small", seed=seed, folder=place).fit_source(source)
     told = SFDA(preset="small", seed=seed, folder=place/"told", direction="adaent", prior="regressor").fit_source(source)   # AdaEnt as published
     rows = []
-    for name, options in {"source only": None, **VARIANTS, "AdaEnt with a regressor": told}.items():
-        method = trained if options is None else options if isinstance(options, SFDA) else trained.variant(place/name.replace(" ", "_"), **options)
-        if options is not None: method.adapt(target)
+    methods = {"source only": trained} | {name: trained.variant(place/name.replace(" ", "_"), **options) for name, options in VARIANTS.items()}
+    methods["AdaEnt with a regressor"] = told
+    if task == "drawn → real lungs":                                       # drawn lungs are half as large as real ones: ask five images of the target
+        five = target.subset(numpy_rng(seed, "five").permutation(len(target))[:5].tolist())
+        methods["AdaMI, sizes of five X-rays"] = trained.variant(place/"five")
+        methods["AdaMI, sizes of five X-rays"].sizes = mean_sizes(five)
+    for name, method in methods.items():
+        if method is not trained: method.adapt(target)
         found = score_domain(method, test, at_once=8)
         row = {"task": task, "variant": name, "seed": seed, "miou": found.miou, "by_class": found.by_class, "dice": {key: mean for key, (mean, _) in found.dice().items()}}
         if task != "drawn → real lungs" and name in ("source only", "batch norm alone", "AdaMI"): row["distances"] = volume_distances(method, test)

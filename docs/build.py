@@ -19,8 +19,9 @@ THUMBNAIL = 480, 240    # pixels: a card is about half as wide, and screens have
 # tutorials of the gallery in reading order; one that is not named here comes last
 TUTORIALS = {
     "First steps": ["quickstart", "from_scratch", "own_images"],
-    "One data set each": ["deepglobe", "isic2018", "chest_xray", "fss1000", "wbc", "segpc2021"],
-    "Experiments": ["ablation", "on_a_gpu"],
+    "One data set each": ["deepglobe", "isic2018", "chest_xray", "fss1000", "wbc", "segpc2021", "pascal5i", "coco20i", "suim", "driving"],
+    "One method each": ["meta_memory", "pixda", "tmt", "sfda"],
+    "Experiments": ["compare_methods", "ablation", "on_a_gpu"],
     "Add your own": ["add_a_method", "add_a_data_set"],
 }
 ROOMS = dict(basics="Basics", data="Data", model="Model", train="Training", methods="Methods", evaluate="Evaluation", app="Applications")

@@ -6,8 +6,9 @@
 __all__ = ['TINY', 'PRESETS', 'CHOICES', 'class_shares', 'weighted_entropy', 'prior_divergence', 'tagged_prior', 'SizeRegressor',
            'SFDAConfig', 'SFDA']
 
-# %% ../../nbs/65_methods.sfda.ipynb #4cc9eb23
+# %% ../../nbs/65_methods.sfda.ipynb #4ee8631b
 import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from ..data.slices import tags_of
 from .base import DomainAdaptiveSegmenter
 from ..model.unet import UNet
 
-# %% ../../nbs/65_methods.sfda.ipynb #280ac1b8
+# %% ../../nbs/65_methods.sfda.ipynb #e056766a
 def class_shares(
     logits: Tensor,       # `[B,K,H,W]`
     size: str = "ratio",  # "ratio" (public code) or "mean" (the mean probability)
@@ -32,7 +33,7 @@ def class_shares(
     counts = (logits - logits.amax(1, keepdim=True)).exp().sum((2, 3))
     return counts/counts.sum(1, keepdim=True)
 
-# %% ../../nbs/65_methods.sfda.ipynb #ad5a06fe
+# %% ../../nbs/65_methods.sfda.ipynb #75df6dbf
 TINY = 1e-10
 
 
@@ -58,7 +59,7 @@ def prior_divergence(
     if direction == "adaent": return -(prior*(shares + TINY).log()).sum(1).mean()
     return (shares*((shares + TINY).log() - (prior + TINY).log())).sum(1).mean()
 
-# %% ../../nbs/65_methods.sfda.ipynb #121593e9
+# %% ../../nbs/65_methods.sfda.ipynb #4e658aed
 def tagged_prior(
     sizes: Tensor,  # `[K]` or `[N,K]`: share of each class where it occurs; the first is the background
     tags: Tensor,   # `[N,K]` bool: whether class k occurs in image n
@@ -96,7 +97,7 @@ class SizeRegressor(nn.Module):
         "Shares."
         return self.last(self.stages(images).mean((2, 3))).softmax(1)
 
-# %% ../../nbs/65_methods.sfda.ipynb #aa15e82e
+# %% ../../nbs/65_methods.sfda.ipynb #bb52d234
 @dataclass(frozen=True)
 class SFDAConfig:
     "Options of `SFDA`; the defaults are those of the public code."
@@ -225,6 +226,7 @@ class SFDA(DomainAdaptiveSegmenter):
             raise CdfssError(f"the tags are {list(tags.shape)} for {len(target)} images and {len(self.classes)} classes", where="tags")
         target = target.unlabelled().in_memory()                         # from here on no label
         prior = self.prior_of(target, tags, sizes).to(self.device)
+        self.data["prior"] = hashlib.sha256(prior.cpu().numpy().tobytes()).hexdigest()[:12]     # a checkpoint made with another one is refused
         count = len(self.classes)
         weights = torch.tensor(config.weights or (.1, *[.9/(count - 1)]*(count - 1)))
         if len(weights) != count: raise CdfssError(f"there are {len(weights)} weights for {count} classes", where="weights")
