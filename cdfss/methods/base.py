@@ -364,7 +364,7 @@ class DomainAdaptiveSegmenter(Method):
         "Keep the trained network; `load_method` reads it."
         self.check_trained("save")
         folder = Path(folder)
-        with atomic_path(folder/"network.safetensors") as partial: save_file(self.network.state_dict(), partial)
+        with atomic_path(folder/"network.safetensors") as partial: save_file({name: x.contiguous() for name, x in self.network.state_dict().items()}, partial)
         facts = dict(self.describe(), classes=list(self.classes), channels=self.channels, data=self.data)
         with atomic_path(folder/"method.json") as partial: partial.write_text(json.dumps(facts, indent=1) + "\n")
         return folder
