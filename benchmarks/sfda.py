@@ -1,6 +1,6 @@
 """Source-free adaptation on drawn scans and from drawn lungs to real X-rays, three seeds, beside what each part of it does alone.
 
-    python benchmarks/sfda.py                    prints a table a task; about twelve minutes on two cores
+    python benchmarks/sfda.py                    prints a table a task; about a quarter of an hour a part on one core
     python benchmarks/sfda.py drawn              only the drawn scans, which need no data
     python benchmarks/sfda.py --store            … and stores the rows in benchmarks/sfda.json
 
