@@ -11,7 +11,6 @@ lungs   drawn chest X-rays → half of the real ones (shared data), scored on th
 Training is kept in --out: killed and called again, it goes on. Settings were chosen on seed 10.
 """
 import argparse
-import json
 from pathlib import Path
 
 import cdfss
