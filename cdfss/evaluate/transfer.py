@@ -111,7 +111,7 @@ def _check(*domains: Domain | None):
     for domain in others: check_pair(first, domain); domain[0]
 
 
-def _facts(domain: Domain | None) -> list | None: return domain and [domain.title, len(domain), list(domain.classes)]
+def _facts(domain: Domain | None) -> list | None: return domain and [domain.title, len(domain), list(domain.classes), round(domain[0].image.double().sum().item(), 3)]
 
 
 def _described(method) -> dict: return {key: value for key, value in method.describe().items() if key != "seed"}

@@ -310,7 +310,8 @@ class DomainAdaptiveSegmenter(Method):
         domain: Domain,
     ):
         "Remember what was trained on: a checkpoint of other images is refused."
-        self.data[role] = f"{domain.title}, {len(domain)} images {hashlib.sha256('/'.join(domain.names).encode()).hexdigest()[:12]}"
+        seen = '/'.join(domain.names).encode() + domain[0].image.numpy().tobytes()       # drawn sets of two seeds may have the same names
+        self.data[role] = f"{domain.title}, {len(domain)} images {hashlib.sha256(seen).hexdigest()[:12]}"
 
     def check_domains(self,
         target: Domain,
