@@ -1,8 +1,10 @@
 """The contract of few-shot methods, for every registered one: any shots, sizes, batches and types, the same answer in the right shape."""
 import dataclasses
+import functools
 import importlib
 import json
 import math
+import tempfile
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cdfss.core import CdfssError, torch_rng
+from cdfss.data.domain_sets import open_reader
 from cdfss.data.episodes import Support
 from cdfss.methods.base import METHODS, build_method, method_class, methods
 
@@ -40,8 +43,19 @@ class TinyBackbone(nn.Module):
         return [shallow, self.deep(shallow.relu())]
 
 
+@functools.cache
+def practised(name):
+    "The folder of a method that has practised a little; it lives as long as the tests."
+    folder = tempfile.mkdtemp()
+    small = dict(preset="small", size=32, width=8, area=4., steps=2, batch=2)
+    build_method(name, device="cpu", **small).fit_source(open_reader("fss1000:root=samples")).save(folder)
+    return folder
+
+
 def build(name, device="cpu", **options):
-    known = {field.name for field in dataclasses.fields(method_class(name).Config)}
+    kind = method_class(name)
+    if not kind.source_free: return build_method(name, device=device, trained=practised(name), **options)
+    known = {field.name for field in dataclasses.fields(kind.Config)}
     quick = {option: value for option, value in QUICK.items() if option in known}
     return build_method(name, backbone=TinyBackbone(), device=device, **{**quick, **options})
 

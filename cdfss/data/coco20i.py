@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..core import CdfssError, numpy_rng
+from ..core import CdfssError
 from .episodes import Pair
 from .images import IGNORED
 from .pascal5i import FoldReader, class_pixels, plain_scene

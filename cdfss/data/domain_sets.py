@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DOMAINS', 'open_gta5', 'open_synthia', 'open_cityscapes', 'open_streets', 'open_slices', 'open_masks', 'read_value',
-           'open_domain']
+           'read_line', 'open_domain', 'open_reader']
 
-# %% ../../nbs/35_data.domain_sets.ipynb #8d9d370a
+# %% ../../nbs/35_data.domain_sets.ipynb #55b9a474
 import importlib
 import inspect
 import re
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..core import CdfssError, unknown_name
 from .domains import Domain
+from .readers import Reader, open_dataset, reader_class
 
 DOMAINS = {  # name → where it is opened, and what it is
     "drawn_streets": ("cdfss.data.driving:drawn_streets", "streets drawn when asked for; look=gta5, synthia or cityscapes"),
@@ -26,7 +27,7 @@ DOMAINS = {  # name → where it is opened, and what it is
     "masks": ("cdfss.data.domain_sets:open_masks", "one class of a few-shot data set; dataset=, see cdfss datasets"),
 }
 
-# %% ../../nbs/35_data.domain_sets.ipynb #697a6eaf
+# %% ../../nbs/35_data.domain_sets.ipynb #bdcd26d6
 def _driving(name: str, root: str, size, classes, **options) -> Domain:
     from cdfss.data.driving import DRIVING, driving_root
     return DRIVING[name](driving_root(name) if root == "samples" else root, **options).domain(size, classes)
@@ -89,12 +90,11 @@ def open_masks(
     size: int | tuple[int, int] = 96,   # In pixels
 ) -> Domain:                 # One channel, two classes
     "One class of a few-shot data set as grey pictures with two classes."
-    from cdfss.data.readers import open_dataset
     from cdfss.data.samples import sample_root
     from cdfss.data.slices import masks_as_domain
     return masks_as_domain(open_dataset(dataset, sample_root(dataset) if root == "samples" else root), class_id, size)
 
-# %% ../../nbs/35_data.domain_sets.ipynb #be4d0335
+# %% ../../nbs/35_data.domain_sets.ipynb #a22d8ea1
 def read_value(
     text: str,  # Right of the equals sign
 ):              # A number, a tuple, or the text
@@ -107,18 +107,26 @@ def read_value(
     return text
 
 
-def open_domain(
-    line: str,    # NAME, or NAME:KEY=VALUE,KEY=VALUE
-    **settings,   # More settings; these win
-) -> Domain:
-    "A domain by its line."
+def read_line(
+    line: str,            # NAME, or NAME:KEY=VALUE,KEY=VALUE
+) -> tuple[str, dict]:    # The name, and the settings
+    "A line taken apart."
     name, _, rest = line.partition(":")
-    if name not in DOMAINS: raise unknown_name("domain", name, DOMAINS)
     given = {}
     for part in filter(None, rest.split(",")):
         key, equals, text = part.partition("=")
         if not equals: raise CdfssError(f"{part!r} is not KEY=VALUE", where=line, remedy="Write NAME:KEY=VALUE,KEY=VALUE")
         given[key.strip()] = read_value(text.strip())
+    return name, given
+
+
+def open_domain(
+    line: str,    # NAME, or NAME:KEY=VALUE,KEY=VALUE
+    **settings,   # More settings; these win
+) -> Domain:
+    "A domain by its line."
+    name, given = read_line(line)
+    if name not in DOMAINS: raise unknown_name("domain", name, DOMAINS)
     given |= settings
     module, _, function = DOMAINS[name][0].partition(":")
     opener = getattr(importlib.import_module(module), function)
@@ -129,3 +137,16 @@ def open_domain(
         if parameter.default is inspect.Parameter.empty and key not in given:
             raise CdfssError(f"{key} is missing", where=line, remedy=f"Write {name}:{key}=…, for instance {'root=samples' if key == 'root' else f'{key}=wbc'}")
     return opener(**given)
+
+# %% ../../nbs/35_data.domain_sets.ipynb #b00639c0
+def open_reader(
+    line: str,   # NAME:root=FOLDER,KEY=VALUE; the root may be "samples"
+) -> Reader:
+    "A few-shot data set by its line."
+    name, given = read_line(line)
+    kind = reader_class(name)
+    if "root" not in given: raise CdfssError("root is missing", where=line, remedy=f"Write {name}:root=FOLDER, or {name}:root=samples")
+    if given["root"] == "samples":
+        from cdfss.data.samples import sample_root
+        given["root"] = sample_root(kind.name)
+    return open_dataset(name, **given)

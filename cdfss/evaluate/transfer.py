@@ -6,7 +6,7 @@
 __all__ = ['STAGES', 'COLUMNS', 'domain_rows', 'miou_of_rows', 'iou_of_rows', 'read_domain_rows', 'run_transfer',
            'train_transfer', 'summarise_transfer']
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #afbd516b
+# %% ../../nbs/73_evaluate.transfer.ipynb #1899f065
 import csv
 import io
 import json
@@ -15,14 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..core import CdfssError, DEFAULT_THREADS, atomic_path, set_threads
 from ..data.domains import Domain, check_pair
+from ..data.readers import Reader
 from .benchmark import differences, versions, write_json
 from .domains import DomainScores, score_domain, seed_table
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #53e03084
+# %% ../../nbs/73_evaluate.transfer.ipynb #9f9f423a
 STAGES = ("source only", "adapted")
 COLUMNS = ("stage", "image", "group", "class", "hit", "truth", "predicted")
 
@@ -68,7 +68,7 @@ def read_domain_rows(
     with open(path, newline="", encoding="utf-8") as file: rows = list(csv.DictReader(file))
     return [{**row, **{key: int(row[key]) for key in COLUMNS[-3:]}} for row in rows]
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #2994f5a2
+# %% ../../nbs/73_evaluate.transfer.ipynb #37258b40
 def run_transfer(
     build: Callable,                # (seed, folder) → an untrained `DomainAdaptiveSegmenter`
     source: Domain,                 # Labelled
@@ -111,7 +111,11 @@ def _check(*domains: Domain | None):
     for domain in others: check_pair(first, domain); domain[0]
 
 
-def _facts(domain: Domain | None) -> list | None: return domain and [domain.title, len(domain), list(domain.classes), round(domain[0].image.double().sum().item(), 3)]
+def _facts(images: Domain | Reader | None) -> list | None:
+    "What a run notes of its images."
+    if images is None: return None
+    if isinstance(images, Reader): return [images.title, len(images), list(images.class_names)]
+    return [images.title, len(images), list(images.classes), round(images[0].image.double().sum().item(), 3)]
 
 
 def _described(method) -> dict: return {key: value for key, value in method.describe().items() if key != "seed"}
@@ -131,13 +135,12 @@ def _begin(out: Path, asked: dict, info: Mapping):
 def _one_seed(method, source, target, test, shots, seed, folder):
     "Train, score, adapt, score; the rows are written last."
     if test is None: target, test = target.split(.5, seed)
-    if method.wants_target_labels and shots: target = target.few(shots, seed)
     start = time.perf_counter()
     method.fit_source(source)
     fitted = time.perf_counter()
     rows = domain_rows(score_domain(method, test), STAGES[0])
     ready = time.perf_counter()
-    method.adapt(target, source=source if method.wants_source else None)
+    _adapt(method, target, source, shots, seed)
     adapted = time.perf_counter()
     rows += domain_rows(score_domain(method, test), STAGES[1])
     write_json(folder/"seconds.json", {"source": fitted - start, "adapt": adapted - ready})
@@ -146,10 +149,10 @@ def _one_seed(method, source, target, test, shots, seed, folder):
 
 
 def train_transfer(
-    build: Callable,                # (seed, folder) → an untrained `DomainAdaptiveSegmenter`
-    source: Domain,                 # Labelled
+    build: Callable,                # (seed, folder) → an untrained `DomainAdaptiveSegmenter`, or a `FewShotSegmenter` that practises first
+    source: Domain | Reader,        # Labelled; a reader for a few-shot method
     target: Domain | None,          # What is adapted to; None: the source alone
-    out: str | Path,                # Folder: run.json, the checkpoints, and what `DomainAdaptiveSegmenter.save` writes
+    out: str | Path,                # Folder: run.json, the checkpoints, and what the method's `save` writes
     *,
     seed: int = 0,
     shots: int | None = None,       # Labelled target images a group, for methods that want labels; None: all of them
@@ -158,14 +161,18 @@ def train_transfer(
     "Train a method and keep it."
     out, threads = Path(out), set_threads(threads)
     method = build(seed, out)
-    _check(source, target)
+    if isinstance(source, Domain): _check(source, target)
     _begin(out, dict(method=_described(method), source=_facts(source), target=_facts(target), shots=shots, seed=seed, threads=threads, versions=versions()), {})
     method.fit_source(source)
-    if target is not None:
-        if method.wants_target_labels and shots: target = target.few(shots, seed)
-        method.adapt(target, source=source if method.wants_source else None)
+    if target is not None: _adapt(method, target, source, shots, seed)
     method.save(out)
     return method
+
+
+def _adapt(method, target, source, shots, seed):
+    "Give a method the target with as many labels as it may see."
+    if method.wants_target_labels and shots: target = target.few(shots, seed)
+    method.adapt(target, source=source if method.wants_source else None)
 
 
 def summarise_transfer(

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'Prediction', 'decide_masks', 'Config', 'Method', 'FewShotSegmenter', 'as_backbone', 'LabelPrediction',
-           'DomainAdaptiveSegmenter', 'load_method', 'pick_levels', 'directions', 'LevelsConfig', 'PyramidSegmenter',
-           'MaskedPrototype', 'RawConfig', 'RawComparison', 'LinearConfig', 'LinearProbe', 'methods', 'method_class',
-           'build_method']
+           'DomainAdaptiveSegmenter', 'write_trained', 'read_trained', 'load_method', 'pick_levels', 'directions',
+           'LevelsConfig', 'PyramidSegmenter', 'MaskedPrototype', 'RawConfig', 'RawComparison', 'LinearConfig',
+           'LinearProbe', 'methods', 'method_class', 'build_method']
 
-# %% ../../nbs/60_methods.base.ipynb #5ffe4b34
+# %% ../../nbs/60_methods.base.ipynb #b5ddca69
 import copy
 import dataclasses
 import hashlib
@@ -33,7 +33,7 @@ from ..model.decide import binarise, threshold
 from ..model.hierarchical_mask import downsample_masks
 from ..train.loop import Checkpoint, train
 
-# %% ../../nbs/60_methods.base.ipynb #7b06710b
+# %% ../../nbs/60_methods.base.ipynb #f738e0e1
 @dataclass(frozen=True, eq=False)
 class Prediction:
     "What a method says about a batch of images."
@@ -61,7 +61,7 @@ class Prediction:
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
         return Prediction(*(None if value is None else change(value) for value in values))
 
-# %% ../../nbs/60_methods.base.ipynb #0b1e6f26
+# %% ../../nbs/60_methods.base.ipynb #25f7572e
 def decide_masks(
     scores: Tensor,      # `[B,H,W]`, the foreground score of each pixel
     drop: float = 0.05,  # Otsu leaves out scores below this share of the range, in [0, 1)
@@ -70,7 +70,7 @@ def decide_masks(
     thresholds = threshold(scores, drop)
     return Prediction(binarise(scores, thresholds), scores, thresholds, torch.zeros(len(scores), dtype=torch.bool, device=scores.device))
 
-# %% ../../nbs/60_methods.base.ipynb #75fc0824
+# %% ../../nbs/60_methods.base.ipynb #a77322c4
 @dataclass(frozen=True)
 class Config:
     "The part that few-shot methods' configurations have in common."
@@ -123,9 +123,11 @@ class Method:
             raise CdfssError("an image has values that are not finite", where=self.name, remedy="Look for NaN in the image")
         return images
 
-# %% ../../nbs/60_methods.base.ipynb #3c9c25a5
+# %% ../../nbs/60_methods.base.ipynb #dd0501dc
 class FewShotSegmenter(Method):
     "Segments images of a class that it is shown on a few labelled ones."
+    source_free = True   # Whether the support is all it learns from; False: `fit_source` comes first
+
     def __init__(self,
         backbone: str | nn.Module = "embedded",  # A name, or a module that returns a list of maps; it is frozen and moved to `device`
         *,
@@ -217,7 +219,7 @@ class FewShotSegmenter(Method):
                              remedy="Give a cdfss.data.episodes.Support")
         return support.to(self.device)
 
-# %% ../../nbs/60_methods.base.ipynb #2b0cdf82
+# %% ../../nbs/60_methods.base.ipynb #1a506762
 def as_backbone(
     backbone: str | nn.Module,  # A name, or a module that returns a list of maps `[B,C,h,w]`
 ) -> Backbone:                  # Frozen, in evaluation mode
@@ -226,7 +228,7 @@ def as_backbone(
     if isinstance(backbone, nn.Module): return Backbone(backbone, type(backbone).__name__, None, hash_tensors(backbone))
     return backbone_by_name(backbone)
 
-# %% ../../nbs/60_methods.base.ipynb #886a094d
+# %% ../../nbs/60_methods.base.ipynb #b25e6b47
 @dataclass(frozen=True, eq=False)
 class LabelPrediction:
     "What a domain-adaptive method says about a batch of images."
@@ -364,11 +366,33 @@ class DomainAdaptiveSegmenter(Method):
     ) -> Path:               # The folder
         "Keep the trained network; `load_method` reads it."
         self.check_trained("save")
-        folder = Path(folder)
-        with atomic_path(folder/"network.safetensors") as partial: save_file({name: x.contiguous() for name, x in self.network.state_dict().items()}, partial)
         facts = dict(self.describe(), classes=list(self.classes), channels=self.channels, data=self.data)
-        with atomic_path(folder/"method.json") as partial: partial.write_text(json.dumps(facts, indent=1) + "\n")
-        return folder
+        return write_trained(folder, facts, self.network.state_dict())
+
+
+def write_trained(
+    folder: str | Path,             # Holds network.safetensors and method.json afterwards
+    facts: Mapping,                 # What is needed to build the method again, in JSON's types
+    tensors: Mapping[str, Tensor],  # What was learned
+) -> Path:                          # The folder
+    "Keep a trained method without pickling anything."
+    folder = Path(folder)
+    with atomic_path(folder/"network.safetensors") as partial: save_file({name: x.cpu().contiguous() for name, x in tensors.items()}, partial)
+    with atomic_path(folder/"method.json") as partial: partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return folder
+
+
+def read_trained(
+    folder: str | Path,               # Written by `write_trained`
+) -> tuple[dict, dict[str, Tensor]]:  # Facts, the lists in their configuration as tuples; and tensors on the CPU
+    "What `write_trained` wrote."
+    folder, remedy = Path(folder), "Give a folder that cdfss train or save() wrote"
+    try:
+        facts = json.loads((folder/"method.json").read_text(encoding="utf-8"))
+        facts["config"] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["config"].items()}
+        return facts, load_file(folder/"network.safetensors")
+    except OSError: raise CdfssError("there is no trained method here", where=folder, remedy=remedy) from None
+    except Exception as error: raise CdfssError("the trained method cannot be read", where=folder, remedy=remedy) from error
 
 
 def load_method(
@@ -376,19 +400,17 @@ def load_method(
     device: str | torch.device = "auto",   # "auto", "cpu", "cuda", "cuda:N"
 ) -> DomainAdaptiveSegmenter:              # Ready to predict, or to be adapted further
     "A trained method from its folder."
-    folder = Path(folder)
-    try: facts = json.loads((folder/"method.json").read_text())
-    except (OSError, ValueError):
-        raise CdfssError("there is no trained method here", where=folder, remedy="Give a folder that cdfss train or save() wrote") from None
+    facts, tensors = read_trained(folder)
     kind = method_class(facts["name"])
-    lists = {name: tuple(value) for name, value in facts["config"].items() if isinstance(value, list)}
-    method = kind(preset=facts["preset"], device=device, seed=facts["seed"], **{**facts["config"], **lists})
+    if kind.kind == "few-shot":
+        raise CdfssError(f"{facts['name']} needs its backbone, too", where=folder, remedy=f'Use build_method("{facts["name"]}", backbone=…, trained=FOLDER)')
+    method = kind(preset=facts["preset"], device=device, seed=facts["seed"], **facts["config"])
     method.build(tuple(facts["classes"]), facts["channels"])
-    method.network.load_state_dict(load_file(folder/"network.safetensors"))
+    method.network.load_state_dict(tensors)
     method.network.to(method.device)
     return method
 
-# %% ../../nbs/60_methods.base.ipynb #80202f5f
+# %% ../../nbs/60_methods.base.ipynb #24ff6080
 def pick_levels(
     maps: list[Tensor],             # The pyramid, `[B,C,h,w]` a level
     levels: str | tuple = "all",    # "all", "deepest" (those of the last one's size), or their indices, also from the end
@@ -409,7 +431,7 @@ def directions(
     "Features as unit vectors."
     return F.normalize(features if mean is None else features - mean, dim=1)
 
-# %% ../../nbs/60_methods.base.ipynb #7da72dbe
+# %% ../../nbs/60_methods.base.ipynb #96f14a10
 @dataclass(frozen=True)
 class LevelsConfig(Config):
     "Options of the methods that compare levels."
@@ -446,7 +468,7 @@ class PyramidSegmenter(FewShotSegmenter):
         "A blank that must be filled in: the foreground scores at one level."
         raise NotImplementedError("compare(features [B,C,h,w], known) -> [B,h,w]")
 
-# %% ../../nbs/60_methods.base.ipynb #fb0c730e
+# %% ../../nbs/60_methods.base.ipynb #fe4fb2bb
 class MaskedPrototype(PyramidSegmenter):
     "Cosine similarity to the mean foreground feature, less that to the mean background feature; no training."
     name, PRESETS = "prototype", {"default": LevelsConfig()}
@@ -462,7 +484,7 @@ class MaskedPrototype(PyramidSegmenter):
         foreground, background = torch.einsum("bchw,pc->pbhw", directions(features), known)
         return .5 + (foreground - background)/4
 
-# %% ../../nbs/60_methods.base.ipynb #b64119a2
+# %% ../../nbs/60_methods.base.ipynb #e77e2bfd
 @dataclass(frozen=True)
 class RawConfig(LevelsConfig):
     "Options of `RawComparison`."
@@ -484,7 +506,7 @@ class RawComparison(PyramidSegmenter):
         query = directions(features, mean).transpose(0, 1)                         # all pixels of all queries in one row
         return dense_affinity(query.flatten(1), support, labels, scale=1/self.config.temperature).view(query.shape[1:])
 
-# %% ../../nbs/60_methods.base.ipynb #bce6d7e8
+# %% ../../nbs/60_methods.base.ipynb #7b91e7cb
 @dataclass(frozen=True)
 class LinearConfig(LevelsConfig):
     "Options of `LinearProbe`."
@@ -535,12 +557,13 @@ class LinearProbe(FewShotSegmenter):
         maps = self.backbone(images)
         return self.logits(self.chosen(maps), tuple(maps[0].shape[-2:]), tuple(images.shape[-2:])).sigmoid()
 
-# %% ../../nbs/60_methods.base.ipynb #912182b2
+# %% ../../nbs/60_methods.base.ipynb #a0c3bdd1
 METHODS = {
     "mtmnet": ("cdfss.methods.mtmnet:MTMNet", "heads fitted on the support by mask, triplet and contrast losses; dense comparison"),
     "prototype": ("cdfss.methods.base:MaskedPrototype", "likeness to the mean foreground and background feature; nothing is fitted"),
     "raw": ("cdfss.methods.base:RawComparison", "dense comparison of the frozen features themselves; nothing is fitted"),
     "linear": ("cdfss.methods.base:LinearProbe", "logistic regression from the frozen features, fitted on the support"),
+    "meta_memory": ("cdfss.methods.meta_memory:MetaMemory", "practises on a labelled source and remembers its styles; nothing is fitted to the task"),
     "pixda": ("cdfss.methods.pixda:PixDA", "source and a few labelled target images; pixel-wise adversarial alignment (domains)"),
     "tmt": ("cdfss.methods.tmt:TMT", "attention guided by transferability in a ViT, a reconstruction (domains)"),
     "sfda": ("cdfss.methods.sfda:SFDA", "entropy minimised under a class-ratio prior, without source or labels (domains)"),

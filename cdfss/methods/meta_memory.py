@@ -6,12 +6,12 @@
 __all__ = ['SMALL', 'PRESETS', 'LADDER', 'PUBLISHED', 'PUBLISHED_SOURCE', 'MetaMemoryConfig', 'draw_episodes', 'vary_places',
            'SourceBatch', 'SourceEpisodes', 'MemoryNetwork', 'MetaMemory', 'Remembering']
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #855f8e84
+# %% ../../nbs/62_methods.meta_memory.ipynb #87ddafed
 import copy
-import json
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import CdfssError, atomic_path, derive_seed, numpy_rng, unknown_name
+from ..core import CdfssError, derive_seed, file_sha256, numpy_rng, unknown_name
 from ..data.episodes import Support
 from ..data.images import read_ignored, read_pair
-from .base import Config, FewShotSegmenter, Prediction, decide_masks
+from .base import Config, FewShotSegmenter, Prediction, decide_masks, read_trained, write_trained
 from ..model.asgnet import ASGHead, Stages, head_loss, masked_mean, prediction_scores, shrink_masks
 from ..model.backbone import Backbone
 from ..model.style_memory import StyleMemory, category_contrast, channel_statistics, mix_images, mix_styles, vary_colours
 from ..train.loop import Checkpoint, train
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #1db38fc1
+# %% ../../nbs/62_methods.meta_memory.ipynb #d819b8bc
 @dataclass(frozen=True)
 class MetaMemoryConfig(Config):
     "Options of `MetaMemory`; the defaults are the preset `paper`."
@@ -64,7 +64,7 @@ class MetaMemoryConfig(Config):
     turn: float = 10.0                          # … turned by up to so many degrees
     flip: bool = True                           # … and mirrored, each second one
     cut: str = "half"                           # A pixel is foreground from probability "half" on, or by "otsu"
-    trained: str | None = None                  # A file that `save` wrote: its configuration, head and memory
+    trained: str | None = None                  # A folder that `save` wrote: its configuration, head and memory
 
     def __post_init__(self):
         "Raise unless the choices exist."
@@ -92,7 +92,7 @@ SMALL = MetaMemoryConfig(size=256, dilate=False, width=64, area=28.0, dropout=.1
 
 PRESETS = {"paper": MetaMemoryConfig(), "small": SMALL}
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #3f176c72
+# %% ../../nbs/62_methods.meta_memory.ipynb #0e3073c7
 _NO_MEMORY = dict(on_source="none", on_target=False)
 _NO_CONTRAST = dict(contrast=0.0, augment="none")
 
@@ -119,7 +119,7 @@ PUBLISHED = {  # mIoU in percent, COCO to PASCAL, one shot, ResNet-50, mean of f
 }
 PUBLISHED_SOURCE = "Wang et al., CVPR 2022, Tables 4 to 6, and its comparison with domain generalisation; noise is given as 6.1 less than all"
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #26515720
+# %% ../../nbs/62_methods.meta_memory.ipynb #9d62060c
 def draw_episodes(
     counts: Mapping[int, int],     # Category → how many pairs it has
     batch: int,                    # B
@@ -151,7 +151,7 @@ def vary_places(
     moved = F.grid_sample((masks[:, None] + 1).to(images.dtype), grid, mode="nearest", align_corners=False)[:, 0].long() - 1
     return F.grid_sample(images, grid, mode="bilinear", align_corners=False), torch.where(moved < 0, 255, moved)
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #84eb826b
+# %% ../../nbs/62_methods.meta_memory.ipynb #b3506092
 @dataclass(frozen=True, eq=False)
 class SourceBatch:
     "B episodes of a source."
@@ -181,6 +181,14 @@ class SourceEpisodes:
         shots, name = self.config.shots, self.source.class_names[category]
         return CdfssError(f"class {name!r} {found}, but {shots} shot(s) and a query need {shots + 1}", where=f"meta_memory: {self.source.name}",
                           remedy="Train with fewer shots or without this class")
+
+    def fingerprint(self
+    ) -> str:  # Title, counts, and a hash of classes, names and one image
+        "Which source this is: a checkpoint of another one is refused."
+        names = "/".join([*self.source.class_names, *(name for pairs in self.pairs.values() for pair in pairs for name in pair)])
+        first = file_sha256(self.source.root/self.pairs[0][0][0])
+        digest = hashlib.sha256(f"{names} {first}".encode()).hexdigest()[:12]
+        return f"{self.source.title}, {sum(map(len, self.pairs.values()))} images of {len(self.pairs)} classes, {digest}"
 
     @property
     def steps(self) -> int:
@@ -225,7 +233,7 @@ class SourceEpisodes:
         images, masks = (x.unflatten(0, (len(drawn), c.shots + 1)) for x in (images, masks))
         return SourceBatch(images[:, :-1], (masks[:, :-1] == 1).float(), images[:, -1], masks[:, -1], torch.tensor([k for k, _ in drawn]))
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #205bb5f2
+# %% ../../nbs/62_methods.meta_memory.ipynb #92e67438
 class MemoryNetwork(nn.Module):
     "A frozen backbone with memories after early stages, and the trained head."
     def __init__(self,
@@ -267,10 +275,10 @@ class MemoryNetwork(nn.Module):
         "What the head compares."
         return self.head.reduce(self.stages(images, self.remembered(True) if enhanced else {}))
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #6a9703db
+# %% ../../nbs/62_methods.meta_memory.ipynb #fa4f4281
 class MetaMemory(FewShotSegmenter):
     "A few-shot segmenter trained on a source, with a memory of the source's styles (CVPR 2022)."
-    name, Config, PRESETS = "meta_memory", MetaMemoryConfig, PRESETS
+    name, Config, PRESETS, source_free = "meta_memory", MetaMemoryConfig, PRESETS, False
     save_every = 50     # steps between two checkpoints
 
     def __init__(self,
@@ -284,7 +292,7 @@ class MetaMemory(FewShotSegmenter):
         **config_overrides,                      # Fields of `MetaMemoryConfig` that shall differ from the preset's
     ):
         super().__init__(backbone, preset=preset, device=device, seed=seed, **config_overrides)
-        self.folder, self.callbacks, self.network, self.history = folder and Path(folder), tuple(callbacks), None, None
+        self.folder, self.callbacks, self.network, self.history, self.learned = folder and Path(folder), tuple(callbacks), None, None, None
         if self.config.trained is not None: self.load(self.config.trained, config_overrides)
 
     def build(self):
@@ -302,8 +310,8 @@ class MetaMemory(FewShotSegmenter):
         optimizer = (torch.optim.Adam(changed, c.lr, weight_decay=c.weight_decay) if c.optimizer == "adam" else
                      torch.optim.SGD(changed, c.lr, c.momentum, weight_decay=c.weight_decay))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: max(0., 1 - n/max(1, steps))**c.power)
-        modules = {"head": net.head, "memories": net.memories}
-        saves = [Checkpoint(self.folder/"source.pt", modules, every=self.save_every)] if self.folder else []
+        modules, about = {"head": net.head, "memories": net.memories}, {**self.describe(), "source": episodes.fingerprint()}
+        saves = [Checkpoint(self.folder/"source.pt", modules, every=self.save_every, about=about)] if self.folder else []
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(self.seed, "meta_memory", "dropout"))
             self.history = train(lambda step: self.losses(episodes(step), step), optimizer, range(steps), epochs=min(1, steps),
@@ -346,7 +354,7 @@ class MetaMemory(FewShotSegmenter):
         yield terms
         for layer, memory in net.memories.items(): memory.update(*notes[layer])
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #eb310550
+# %% ../../nbs/62_methods.meta_memory.ipynb #c714e119
 from fastcore.basics import patch
 
 
@@ -365,7 +373,7 @@ def remember(self: MetaMemory,
 ):
     "Compute the prototypes of the support."
     if self.network is None:
-        raise CdfssError("nothing has been learned yet", where=self.name, remedy="Call fit_source(source), or give trained=FILE")
+        raise CdfssError("nothing has been learned yet", where=self.name, remedy="Call fit_source(source), or give trained=FOLDER")
     net = self.network.eval()
     features = net.reduced(self.resized(support.images), self.config.on_target)
     masks = F.interpolate(support.masks[None], (self.config.size, self.config.size), mode="nearest")
@@ -412,43 +420,48 @@ def fresh(self: MetaMemory
     other.support = None
     return other
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #382b8395
+# %% ../../nbs/62_methods.meta_memory.ipynb #23fd44cd
 @patch
 def save(self: MetaMemory,
-    path: str | Path,  # A file name, by custom `….pt`
-) -> Path:             # The same
+    folder: str | Path,  # Holds network.safetensors and method.json afterwards
+) -> Path:               # The same
     "Write what was learned."
     if self.network is None: raise CdfssError("save was called before fit_source", where=self.name, remedy="Call fit_source(source) first")
-    tensors = {name: x.cpu() for name, x in self.network.state_dict().items() if not name.startswith("stages.")}
-    state = {"cdfss_meta_memory": 1, "preset": self.preset, "config": json.dumps(asdict(self.config)), "tensors": tensors,
-             "backbone": self.backbone.name, "weights_sha256": self.backbone.weights_sha256}
-    with atomic_path(path) as partial: torch.save(state, partial)
-    return Path(path)
+    tensors = {name: x for name, x in self.network.state_dict().items() if not name.startswith("stages.")}
+    return write_trained(folder, self.describe(), tensors)
 
 
 @patch
 def load(self: MetaMemory,
-    path: str | Path,          # That `save` wrote
+    folder: str | Path,        # That `save` wrote
     overrides: Mapping = {},   # Of its configuration
 ):
     "Take over what was learned."
-    remedy = "Give a file that MetaMemory.save wrote"
-    try: state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError: raise CdfssError("there is no such file", where=path, remedy=remedy) from None
-    except Exception as error: raise CdfssError("the file cannot be read", where=path, remedy=remedy) from error
-    if not isinstance(state, dict) or state.get("cdfss_meta_memory") != 1: raise CdfssError("this is not a trained meta-memory", where=path, remedy=remedy)
-    if state["weights_sha256"] != self.backbone.weights_sha256:
-        raise CdfssError(f"this was trained with {state['backbone']} of other weights than this {self.backbone.name}", where=path,
+    facts, tensors = read_trained(folder)
+    if facts["name"] != self.name: raise CdfssError(f"this is a trained {facts['name']}", where=folder, remedy="Give a folder that MetaMemory.save wrote")
+    if facts["weights_sha256"] != self.backbone.weights_sha256:
+        raise CdfssError(f"this was trained with {facts['backbone']} of other weights than this {self.backbone.name}", where=folder,
                          remedy="Give the backbone that it was trained with")
-    stored = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(state["config"]).items()}
-    self.preset, self.config = state["preset"], MetaMemoryConfig(**{**stored, **overrides})
+    self.preset, self.config = facts["preset"], MetaMemoryConfig(**{**facts["config"], **overrides})
     self.build()
-    unread = self.network.load_state_dict(state["tensors"], strict=False)
-    lacking = [name for name in unread.missing_keys if not name.startswith("stages.")]
-    if lacking and not all(name.startswith("memories.") for name in lacking) or (lacking and self.config.remembers):
-        raise CdfssError(f"{lacking[0]!r} was not learned", where=path, remedy="Use the configuration that it was trained with")
+    own = self.network.state_dict()
+    for name, x in tensors.items():
+        if name in own and own[name].shape != x.shape:
+            raise CdfssError(f"{name!r} was learned as {list(x.shape)} and is now {list(own[name].shape)}", where=folder,
+                             remedy="Use the configuration that it was trained with")
+    lacking = [name for name in own if name not in tensors and not name.startswith("stages.")]
+    if lacking: raise CdfssError(f"{lacking[0]!r} was not learned", where=folder, remedy="Use the configuration that it was trained with")
+    self.network.load_state_dict(tensors, strict=False)
+    self.learned = file_sha256(Path(folder)/"network.safetensors")
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #1a828136
+
+@patch
+def describe(self: MetaMemory
+) -> dict:  # Also which file it was read from, by its hash
+    "What one has to know to build this method again, in JSON's types."
+    return {**FewShotSegmenter.describe(self), "learned_sha256": self.learned}
+
+# %% ../../nbs/62_methods.meta_memory.ipynb #ae06f78d
 class Remembering(nn.Module):
     "The frozen network as a pyramid, its early features in remembered styles: a backbone for methods that know nothing of a memory."
     def __init__(self,
