@@ -3,6 +3,7 @@
     python benchmarks/meta_memory.py --out out/meta_memory              run what is missing, then print the tables
     python benchmarks/meta_memory.py --out out/meta_memory --store      … and store them in benchmarks/meta_memory.json
     python benchmarks/meta_memory.py --seeds 10 --variants all --steps 50    another seed, fewer steps: how the settings were looked for
+    python benchmarks/meta_memory.py --steps 1000 --seeds 0 --variants Cons --store    five times as long, one seed
 
 Two sources: the eight drawn kinds of objects, and 200 street photographs with labels of clothes ("people"). Targets: three drawn sets, and
 real blood cells and lesions. It can be stopped at any time, also by kill -9, and goes on from its checkpoints. ResNet-18's weights and the
@@ -123,6 +124,19 @@ def run(job: tuple) -> list[dict]:
     return rows
 
 
+def lines(run: dict) -> str:
+    "One row of scores a line, so that a change can be read."
+    rows = ",\n".join("   " + json.dumps({**row, "miou": round(row["miou"], 2)}) for row in run["rows"])
+    return json.dumps({**run, "rows": 0}).replace('"rows": 0', f'"rows": [\n{rows}\n  ]')
+
+
+def tables(rows: list[dict]) -> list[dict]:
+    "Means over seeds and paired gains: over the variant without memory and contrast, and over the plain backbone."
+    own = [row for row in rows if row["variant"] in (*LADDER, "square in the middle")]
+    bases = {"baseline": own, **{f"{name}, plain": [row for row in rows if row["variant"].startswith(name)] for name in PLUGGED}}
+    return [entry for base, some in bases.items() if any(row["variant"] == base for row in some) for entry in seed_table(some, base)]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/meta_memory"))
@@ -139,17 +153,12 @@ def main():
     jobs = [(source, variant, seed, arguments.steps, out) for seed in arguments.seeds
             for source in arguments.sources for variant in arguments.variants]
     with ProcessPoolExecutor(arguments.workers) as pool: rows = [row for found in pool.map(run, jobs) for row in found]
-    own = [row for row in rows if row["variant"] in (*LADDER, "square in the middle")]
-    tables = {"method": seed_table(own, "baseline")} if "baseline" in arguments.variants else {}
-    for name in PLUGGED:
-        plugged = [row for row in rows if row["variant"].startswith(name)]
-        if plugged: tables[name] = seed_table(plugged, f"{name}, plain")
-    for title, table in tables.items():
-        print(f"\n{title}")
-        for row in table: print(row)
+    for row in tables(rows): print("{task:26s} {variant:24s} {mIoU:5.1f} {gain} {low} {high}".format(**row))
     if arguments.store:
-        found = dict(steps=arguments.steps, size=TRAINED_AT, episodes=EPISODES, rows=rows, tables=tables, versions=versions())
-        (Path(__file__).parent/"meta_memory.json").write_text(json.dumps(found, indent=1) + "\n")
+        file = Path(__file__).parent/"meta_memory.json"
+        stored = json.loads(file.read_text()) if file.exists() else {}
+        stored[f"{arguments.steps} steps"] = dict(size=TRAINED_AT, episodes=EPISODES, rows=rows, versions=versions())
+        file.write_text("{\n" + ",\n".join(f' "{name}": {lines(run)}' for name, run in stored.items()) + "\n}\n")
 
 
 if __name__ == "__main__": main()

@@ -7,7 +7,7 @@ __all__ = ['COUNT', 'PIXELS', 'PATH', 'backbone_options', 'method_options', 'com
            'Cli', 'Option', 'Command', 'option', 'main', 'command', 'datasets', 'methods', 'benchmark', 'train',
            'image_files', 'pair_masks', 'output_names', 'segment_images', 'segment', 'few_episodes', 'demo_set', 'demo']
 
-# %% ../../nbs/82_app.cli.ipynb #0d7370cf
+# %% ../../nbs/82_app.cli.ipynb #25b80690
 import csv
 import json
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-# %% ../../nbs/82_app.cli.ipynb #4fd4bc4f
+# %% ../../nbs/82_app.cli.ipynb #52badd6c
 def _one_line(error: Exception) -> str | None:
     "What to tell a person about an error; None for one that only a programmer can mend."
     if isinstance(error, click.ClickException):
@@ -48,7 +48,7 @@ class Cli(click.Group):
                 status = 2
         sys.exit(status)
 
-# %% ../../nbs/82_app.cli.ipynb #ad9602d3
+# %% ../../nbs/82_app.cli.ipynb #b7b47b26
 class Option(click.Option):
     "An option that belongs to a group of the help text; with `many=True` it takes all values up to the next option."
     def __init__(self,
@@ -114,7 +114,7 @@ def command(
     "Add a command to `main`, with examples below its help."
     return main.command(name, cls=Command, epilog=f"\b\nExamples:\n{examples}" if examples else None)
 
-# %% ../../nbs/82_app.cli.ipynb #61f4efef
+# %% ../../nbs/82_app.cli.ipynb #12dc45ee
 class _Numbers(click.ParamType):
     name = "N,N,…"
     def convert(self, value, param, ctx):
@@ -189,7 +189,7 @@ def _echo_rows(rows: list[dict], most: int = 20):
     click.echo(_text_table(rows[:most]))
     if len(rows) > most: click.echo(f"… and {len(rows) - most} more")
 
-# %% ../../nbs/82_app.cli.ipynb #506101cc
+# %% ../../nbs/82_app.cli.ipynb #1b60da05
 @command("datasets")
 def datasets():
     "List the data sets that can be read."
@@ -211,7 +211,7 @@ def methods():
     for title, known in {"Methods": methods(), "Backbones": backbones()}.items():
         click.echo(f"{title}\n" + "\n".join(f"  {name:16s} {line}" for name, line in known.items()) + "\n")
 
-# %% ../../nbs/82_app.cli.ipynb #18a8c0c3
+# %% ../../nbs/82_app.cli.ipynb #9b3fc07a
 data_options = _all(
     option("Episodes", "--manifest", type=PATH, metavar="FILE", help="Episodes from a file …"),
     option("Episodes", "--dataset", metavar="NAME", help="… or sampled from a data set, see `cdfss datasets`."),
@@ -353,7 +353,7 @@ def benchmark(out, resume, quiet, seed, seeds, threads, adapt, **options):
     if options["samples"]: click.echo("These are drawn look-alikes: the numbers say nothing about the real data set.\n")
     _report(summary, out)
 
-# %% ../../nbs/82_app.cli.ipynb #da9f410b
+# %% ../../nbs/82_app.cli.ipynb #c4d5b33e
 @command("train", examples="""\
   cdfss train --method pixda --source gta5:root=gta5 --target cityscapes:root=cityscapes --shots 1 --out out/pixda
   cdfss train --method sfda --preset small --source drawn_slices:look=mr,centre=.5 --out out/source
@@ -395,7 +395,7 @@ def train(out, quiet, seed, threads, shots, **options):
     losses = [{"phase": phase, "steps": history.steps, "last loss": history["total"][-1]} for phase, history in histories.items()]
     click.echo(_text_table(losses) + f"\n\nTrained on {source.title}{f', adapted to {target.title}' if target else ''}. The method: {out}")
 
-# %% ../../nbs/82_app.cli.ipynb #b02a830c
+# %% ../../nbs/82_app.cli.ipynb #87f083dd
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
 
 
@@ -444,7 +444,7 @@ def output_names(
         taken.add(name.lower()); names.append(name)
     return names
 
-# %% ../../nbs/82_app.cli.ipynb #7d05e670
+# %% ../../nbs/82_app.cli.ipynb #a6e95a6f
 def _save_png(pixels, path: Path):
     from PIL import Image
 
@@ -533,7 +533,7 @@ def segment(support_images, support_masks, mask_threshold, images, image_size, o
     _echo_rows([{"image": row["image"], "foreground %": 100 * row["area_fraction"]} for row in rows])
     click.echo(f"\n{len(rows)} mask(s) in {out/'masks'}, areas in {out/'areas.csv'}")
 
-# %% ../../nbs/82_app.cli.ipynb #655a537d
+# %% ../../nbs/82_app.cli.ipynb #780c7897
 def few_episodes(
     manifest,           # A `Manifest`
     episodes: int,      # How many to keep
