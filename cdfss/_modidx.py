@@ -798,6 +798,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'cdfss/methods/meta_memory.py'),
                                            'cdfss.methods.meta_memory.MetaMemory.changed': ( 'methods.meta_memory.html#metamemory.changed',
                                                                                              'cdfss/methods/meta_memory.py'),
+                                           'cdfss.methods.meta_memory.MetaMemory.check_source': ( 'methods.meta_memory.html#metamemory.check_source',
+                                                                                                  'cdfss/methods/meta_memory.py'),
                                            'cdfss.methods.meta_memory.MetaMemory.describe': ( 'methods.meta_memory.html#metamemory.describe',
                                                                                               'cdfss/methods/meta_memory.py'),
                                            'cdfss.methods.meta_memory.MetaMemory.fit_source': ( 'methods.meta_memory.html#metamemory.fit_source',

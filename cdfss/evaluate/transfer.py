@@ -161,6 +161,7 @@ def train_transfer(
     "Train a method and keep it."
     out, threads = Path(out), set_threads(threads)
     method = build(seed, out)
+    method.check_source(source)
     if isinstance(source, Domain): _check(source, target)
     _begin(out, dict(method=_described(method), source=_facts(source), target=_facts(target), shots=shots, seed=seed, threads=threads, versions=versions()), {})
     method.fit_source(source)

@@ -299,6 +299,12 @@ class MetaMemory(FewShotSegmenter):
         "The network with its first weights."
         self.network = MemoryNetwork(self.backbone, self.config, self.seed).to(self.device)
 
+    def check_source(self,
+        source,             # A `cdfss.data.readers.Reader`
+    ):
+        "Raise unless every class has enough images."
+        SourceEpisodes(source, self.config, self.seed)
+
     def fit_source(self,
         source,             # A `cdfss.data.readers.Reader`, all of whose classes are practised on
     ) -> "MetaMemory":      # Itself
