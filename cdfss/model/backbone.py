@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TORCHVISION', 'EMBEDDED_WEIGHTS', 'ResidualBlock', 'EmbeddedNet', 'backbones', 'resize_positions', 'hash_tensors',
-           'Backbone', 'backbone', 'level_shapes']
+           'Backbone', 'backbone', 'level_shapes', 'CachedBackbone']
 
 # %% ../../nbs/40_model.backbone.ipynb #c158d542
 import hashlib
@@ -396,3 +396,34 @@ def level_shapes(
     height, width = (size, size) if isinstance(size, int) else size
     parameter = next(backbone.parameters(), torch.zeros(1))
     with torch.no_grad(): return [tuple(level.shape[1:]) for level in backbone(torch.zeros(1, 3, height, width, device=parameter.device))]
+
+# %% ../../nbs/40_model.backbone.ipynb #e6c9966c
+class CachedBackbone(Backbone):
+    "A backbone that looks at each image once and keeps its maps."
+    def __init__(self,
+        backbone: Backbone,   # Whose answers are kept; it is shared, not copied
+        at_most: int = 256,   # Images kept, ≥ 1: at 400×400, 4 MB each with the embedded network, 40 MB with ResNet-50
+    ):
+        if not isinstance(backbone, Backbone):
+            remedy = "Make one with cdfss.model.backbone.backbone, or with cdfss.methods.base.as_backbone from a module of your own"
+            raise CdfssError(f"a {type(backbone).__name__} is no Backbone", where="CachedBackbone", remedy=remedy)
+        if at_most < 1: raise CdfssError(f"{at_most} images cannot be kept", where="at_most", remedy="Give 1 or more")
+        super().__init__(backbone.net, backbone.name, backbone.weights, backbone.weights_sha256, backbone.stages)
+        self.at_most, self.kept = at_most, {}   # the image used last comes last
+
+    @torch.no_grad()
+    def forward(self,
+        images: torch.Tensor,      # [B,3,H,W], ImageNet-normalised
+    ) -> list[torch.Tensor]:       # [B,C,h,w] each, shallow to deep; copies of what is kept
+        "The feature pyramid of a batch of images, of which only the unknown ones are looked at."
+        if not len(images): return super().forward(images)
+        return [torch.cat(level) for level in zip(*(self._maps(image) for image in images.split(1)))]
+
+    def _maps(self, image):
+        "The maps of one image [1,3,H,W], looked up or computed."
+        pixels = hashlib.sha256(image.detach().cpu().contiguous().view(torch.uint8).numpy()).digest()   # bytes of any type, 16-bit floats too
+        key = pixels, image.shape, image.dtype, image.device, torch.is_autocast_enabled(image.device.type)
+        maps = self.kept.pop(key, None)
+        self.kept[key] = maps = super().forward(image) if maps is None else maps
+        if len(self.kept) > self.at_most: del self.kept[next(iter(self.kept))]
+        return maps
