@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FOREGROUND', 'IMAGENET_MEAN', 'IMAGENET_STD', 'IMAGE_SIZE', 'IGNORED', 'BORDER', 'read_image', 'standard_rule',
            'split_part', 'read_mask_values', 'is_int', 'is_size', 'check_size', 'image_to_tensor', 'denormalise',
-           'mask_to_tensor', 'read_labels', 'colour_codes', 'read_ignored', 'read_pair']
+           'mask_to_tensor', 'read_labels', 'colour_codes', 'read_ignored', 'read_pair', 'read_label_pair']
 
 # %% ../../nbs/09_data.images.ipynb #0e9fa15b
 import io
@@ -210,6 +210,13 @@ def read_ignored(
     return mask_to_tensor(ignored, size).bool() if ignored is not None and ignored.any() else None
 
 # %% ../../nbs/09_data.images.ipynb #c93e14af
+def _check_own_size(values: np.ndarray, image: Image.Image, where: str | Path, what: str):
+    height, width = values.shape
+    if (width, height) != image.size:
+        raise CdfssError(f"the {what} is {width}×{height} but its image is {image.width}×{image.height} pixels", where=where,
+                         remedy=f"Give a {what} of the image's own size")
+
+
 def read_pair(
     image_path: str | Path,                       # An image file
     mask_path: str | Path,                        # Its mask's file, of the same size in pixels
@@ -218,8 +225,16 @@ def read_pair(
 ) -> tuple[torch.Tensor, torch.Tensor]:           # `[3,size,size]` normalised, `[size,size]` of 0 and 1
     "One image and its mask as tensors."
     image, values = read_image(image_path), read_mask_values(mask_path)
-    height, width = values.shape
-    if (width, height) != image.size:
-        raise CdfssError(f"the mask is {width}×{height} but its image is {image.width}×{image.height} pixels", where=mask_path,
-                         remedy="Give a mask of the image's own size")
+    _check_own_size(values, image, mask_path, "mask")
     return image_to_tensor(image, size), mask_to_tensor(is_foreground(values), size)
+
+# %% ../../nbs/09_data.images.ipynb #8d23b0f3
+def read_label_pair(
+    image_path: str | Path,             # An image file
+    label_path: str | Path,             # Its label map's file, see `read_labels`, of the same size in pixels
+    size: int = IMAGE_SIZE,             # Side of the square that both are resized to
+) -> tuple[torch.Tensor, torch.Tensor]:  # `[3,size,size]` normalised, `[size,size]` int64 in 0 … 255
+    "One image and its label map as tensors."
+    image, values = read_image(image_path), read_labels(label_path)
+    _check_own_size(values, image, label_path, "label map")
+    return image_to_tensor(image, size), F.interpolate(torch.from_numpy(values)[None, None].float(), (size, size), mode="nearest")[0, 0].long()
