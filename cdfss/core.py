@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_THREADS', 'CdfssError', 'unknown_name', 'derive_seed', 'numpy_rng', 'torch_rng', 'seed_everything',
-           'pick_device', 'set_threads', 'atomic_path', 'file_sha256', 'cache_dir', 'shared']
+           'pick_device', 'set_threads', 'keep_threads', 'atomic_path', 'file_sha256', 'cache_dir', 'shared']
 
 # %% ../nbs/00_core.ipynb #fb1927ac
 import contextlib
@@ -101,6 +101,14 @@ def set_threads(
     if int(threads) < 1: raise CdfssError(f"{threads} threads cannot compute", where="threads", remedy="Give 1 or more")
     torch.set_num_threads(int(threads))
     return torch.get_num_threads()
+
+# %% ../nbs/00_core.ipynb #b99d9480
+@contextlib.contextmanager
+def keep_threads():
+    "Whatever is done to the number of CPU threads inside, afterwards it is as before: `with keep_threads():`, or `@keep_threads()` above a function."
+    before = torch.get_num_threads()
+    try: yield
+    finally: torch.set_num_threads(before)
 
 # %% ../nbs/00_core.ipynb #2a7ae2e8
 @contextlib.contextmanager

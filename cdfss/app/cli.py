@@ -114,7 +114,7 @@ def command(
     "Add a command to `main`, with examples below its help."
     return main.command(name, cls=Command, epilog=f"\b\nExamples:\n{examples}" if examples else None)
 
-# %% ../../nbs/82_app.cli.ipynb #12dc45ee
+# %% ../../nbs/82_app.cli.ipynb #aafe3817
 class _Numbers(click.ParamType):
     name = "N,N,…"
     def convert(self, value, param, ctx):
@@ -164,6 +164,13 @@ compute_options = _all(
 )
 
 
+def _compute_with(threads):
+    "Fix the number of CPU threads until the command ends, well or badly."
+    from cdfss.core import keep_threads, set_threads
+    click.get_current_context().with_resource(keep_threads())
+    set_threads(threads)
+
+
 def _stages(text: str | None):
     if text is None or text.isdigit(): return None if text is None else int(text)
     return tuple(part.strip() for part in text.split(","))
@@ -211,7 +218,7 @@ def methods():
     for title, known in {"Methods": methods(), "Backbones": backbones()}.items():
         click.echo(f"{title}\n" + "\n".join(f"  {name:16s} {line}" for name, line in known.items()) + "\n")
 
-# %% ../../nbs/82_app.cli.ipynb #9b3fc07a
+# %% ../../nbs/82_app.cli.ipynb #b5afb876
 data_options = _all(
     option("Episodes", "--manifest", type=PATH, metavar="FILE", help="Episodes from a file …"),
     option("Episodes", "--dataset", metavar="NAME", help="… or sampled from a data set, see `cdfss datasets`."),
@@ -332,7 +339,6 @@ def benchmark(out, resume, quiet, seed, seeds, threads, adapt, **options):
     Writes a row an episode, and a summary with class mIoU, FB-IoU and their 95 % intervals. Can be killed at any time and resumed.
     Methods for domains (see `cdfss methods`) take --source and --target instead; the same command again goes on by itself.
     """
-    from cdfss.core import set_threads
     from cdfss.evaluate.benchmark import run_benchmark
     from cdfss.methods.base import method_class
     context = click.get_current_context()
@@ -341,7 +347,7 @@ def benchmark(out, resume, quiet, seed, seeds, threads, adapt, **options):
     if (options["manifest"] is None) == (options["dataset"] is None): raise click.UsageError("give either --manifest or --dataset", context)
     if seeds and context.get_parameter_source("seed") == click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("give either --seed or --seeds", context)
-    set_threads(threads)
+    _compute_with(threads)
     info = {"command": " ".join(["cdfss", "benchmark", *sys.argv[2:]]), "drawn_samples": options["samples"]}
     episodes = (_from_manifest if options["manifest"] else _from_dataset)(**options)
     try:
@@ -444,7 +450,7 @@ def output_names(
         taken.add(name.lower()); names.append(name)
     return names
 
-# %% ../../nbs/82_app.cli.ipynb #a6e95a6f
+# %% ../../nbs/82_app.cli.ipynb #8434ec08
 def _save_png(pixels, path: Path):
     from PIL import Image
 
@@ -517,7 +523,7 @@ def segment(support_images, support_masks, mask_threshold, images, image_size, o
 
     One labelled image is enough. Masks are written at the images' own size, with a table of the areas found.
     """
-    from cdfss.core import CdfssError, set_threads
+    from cdfss.core import CdfssError
     from cdfss.data.episodes import Support, read_image
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CdfssError("there is something already", where=out, remedy="Give another folder")
@@ -526,14 +532,14 @@ def segment(support_images, support_masks, mask_threshold, images, image_size, o
     support = Support.from_files(*zip(*pairs), size=image_size, threshold=mask_threshold)
     files = image_files(images, "--images")
     for file in files: read_image(file)                    # the last of a hundred images may be broken: say so before the first is done
-    set_threads(threads)
+    _compute_with(threads)
     segmenter = _builder(**options)(seed)
     adapt = adapt or getattr(getattr(segmenter, "config", None), "adapt", "first-episode")
     rows = segment_images(segmenter, support, files, out, adapt=adapt, scores=scores, overlays=overlays, size=image_size)
     _echo_rows([{"image": row["image"], "foreground %": 100 * row["area_fraction"]} for row in rows])
     click.echo(f"\n{len(rows)} mask(s) in {out/'masks'}, areas in {out/'areas.csv'}")
 
-# %% ../../nbs/82_app.cli.ipynb #780c7897
+# %% ../../nbs/82_app.cli.ipynb #3d304cd4
 def few_episodes(
     manifest,           # A `Manifest`
     episodes: int,      # How many to keep
@@ -584,10 +590,10 @@ def demo(out, episodes, image_size, seed, threads, adapt, **options):
 
     One labelled image an episode, a picture of every set, and a table of scores. Needs no network.
     """
-    from cdfss.core import atomic_path, set_threads
+    from cdfss.core import atomic_path
     from cdfss.data.samples import SAMPLE_SETS
     from cdfss.evaluate.benchmark import row_line, summarise, COLUMNS
-    set_threads(threads)
+    _compute_with(threads)
     segmenter = _builder(**options)(seed)
     adapt = adapt or getattr(getattr(segmenter, "config", None), "adapt", "first-episode")
     what = f"{options['method']} on the {options['backbone']} backbone"

@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'ADAPT_MODES', 'row_line', 'parse_rows', 'read_rows', 'RowFile', 'episode_rows', 'summarise', 'versions',
            'differences', 'write_json', 'run_benchmark']
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #72a1751a
+# %% ../../nbs/70_evaluate.benchmark.ipynb #67c45303
 import csv
 import importlib.metadata
 import io
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core import CdfssError, DEFAULT_THREADS, atomic_path, set_threads, unknown_name
+from ..core import CdfssError, DEFAULT_THREADS, atomic_path, keep_threads, set_threads, unknown_name
 from ..metrics import bootstrap_interval, class_miou, fb_iou, overlap
 
 # %% ../../nbs/70_evaluate.benchmark.ipynb #707fb539
@@ -234,7 +234,7 @@ def differences(
     changed = [name for name in sorted(asked | before) if asked.get(name) != before.get(name)]
     return [f"{name} was {before.get(name)!r} and is now {asked.get(name)!r}" for name in changed]
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #7d3c9bc8
+# %% ../../nbs/70_evaluate.benchmark.ipynb #490e16cf
 def _watched(rows: Iterable[dict], total: int, before: list[dict]) -> Iterator[dict]:
     "Pass rows on and show how far the run is."
     from fastprogress.fastprogress import IN_NOTEBOOK, progress_bar
@@ -283,6 +283,7 @@ def write_json(
     with atomic_path(path) as partial: partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+@keep_threads()
 def run_benchmark(
     build: Callable[[int], object],     # Seed -> an unadapted `FewShotSegmenter`
     episodes,                           # `Episodes` for all seeds, or a function seed -> `Episodes`

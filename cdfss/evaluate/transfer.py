@@ -6,7 +6,7 @@
 __all__ = ['STAGES', 'COLUMNS', 'domain_rows', 'miou_of_rows', 'iou_of_rows', 'read_domain_rows', 'run_transfer',
            'train_transfer', 'summarise_transfer']
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #1899f065
+# %% ../../nbs/73_evaluate.transfer.ipynb #220144a2
 import csv
 import io
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import CdfssError, DEFAULT_THREADS, atomic_path, set_threads
+from ..core import CdfssError, DEFAULT_THREADS, atomic_path, keep_threads, set_threads
 from ..data.domains import Domain, check_pair
 from ..data.readers import Reader
 from .benchmark import differences, versions, write_json
@@ -68,7 +68,8 @@ def read_domain_rows(
     with open(path, newline="", encoding="utf-8") as file: rows = list(csv.DictReader(file))
     return [{**row, **{key: int(row[key]) for key in COLUMNS[-3:]}} for row in rows]
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #37258b40
+# %% ../../nbs/73_evaluate.transfer.ipynb #99e618e9
+@keep_threads()
 def run_transfer(
     build: Callable,                # (seed, folder) → an untrained `DomainAdaptiveSegmenter`
     source: Domain,                 # Labelled
@@ -148,6 +149,7 @@ def _one_seed(method, source, target, test, shots, seed, folder):
     _write_rows(folder/"rows.csv", rows)
 
 
+@keep_threads()
 def train_transfer(
     build: Callable,                # (seed, folder) → an untrained `DomainAdaptiveSegmenter`, or a `FewShotSegmenter` that practises first
     source: Domain | Reader,        # Labelled; a reader for a few-shot method
