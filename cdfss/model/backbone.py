@@ -6,7 +6,7 @@
 __all__ = ['TORCHVISION', 'EMBEDDED_WEIGHTS', 'ResidualBlock', 'EmbeddedNet', 'backbones', 'resize_positions', 'hash_tensors',
            'Backbone', 'backbone', 'level_shapes', 'CachedBackbone']
 
-# %% ../../nbs/40_model.backbone.ipynb #c158d542
+# %% ../../nbs/40_model.backbone.ipynb #0e896639
 import hashlib
 import importlib.util
 import warnings
@@ -18,7 +18,7 @@ from torch import nn
 
 from ..core import CdfssError, derive_seed, file_sha256, unknown_name
 
-# %% ../../nbs/40_model.backbone.ipynb #a8590415
+# %% ../../nbs/40_model.backbone.ipynb #8708bb54
 class ResidualBlock(nn.Module):
     "Two 3×3 convolutions with batch normalisation beside a skip connection; returns the sum before the ReLU."
     def __init__(self,
@@ -39,7 +39,7 @@ class ResidualBlock(nn.Module):
         "The block's sum."
         return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.downsample(x)
 
-# %% ../../nbs/40_model.backbone.ipynb #496b1b98
+# %% ../../nbs/40_model.backbone.ipynb #b437484d
 class EmbeddedNet(nn.Module):
     "The built-in network: three levels at stride 8 (layer2) and four at stride 16 (layer3)."
     WIDTHS = (24, 48, 80, 160)  # channels of the first convolution, of stride 4, 8 and 16
@@ -74,7 +74,7 @@ class EmbeddedNet(nn.Module):
                 x = F.relu(total)
         return levels
 
-# %% ../../nbs/40_model.backbone.ipynb #9d30c55a
+# %% ../../nbs/40_model.backbone.ipynb #40fecae3
 def _resnet_stages(*depths):  # blocks in layer2, layer3, layer4
     return {f"layer{i}": tuple(f"layer{i}.{j}.add" for j in range(depth)) for i, depth in enumerate(depths, start=2)}
 
@@ -102,10 +102,10 @@ def backbones(
     "The backbones that can be asked for by name."
     return {"embedded": "in the package, 7 levels: a small residual network trained on drawn images only",
             **{name: line for name, (line, _) in TORCHVISION.items()},
-            "timm:NAME": "any timm model that offers features_only (an extra), its levels of stride 8 and more",
+            "timm:NAME": "any timm network (an extra): DINOv2 and DINOv3 transformers by block, others at stride 8 and more",
             "PATH.py:FUNCTION": "your own: FUNCTION(weights) returns a module whose output is a list of maps [B,C,h,w]"}
 
-# %% ../../nbs/40_model.backbone.ipynb #912e396a
+# %% ../../nbs/40_model.backbone.ipynb #d488ec8d
 def _pick_stages(name, known, stages):
     "The names of the stages to keep, shallow to deep."
     known = tuple(known)
@@ -120,7 +120,7 @@ def _pick_stages(name, known, stages):
     if unknown: raise CdfssError(f"{name} has no stage {', '.join(map(repr, unknown))}", where="stages", remedy=remedy)
     return tuple(s for s in known if s in stages)
 
-# %% ../../nbs/40_model.backbone.ipynb #baa0d674
+# %% ../../nbs/40_model.backbone.ipynb #2cbfb84e
 class _Nodes(nn.Module):
     "A torchvision network re-assembled to return the outputs of `nodes`; parameters keep their names."
     def __init__(self, net, nodes):
@@ -132,7 +132,7 @@ class _Nodes(nn.Module):
 
     def forward(self, images): return list(self.net(images).values())
 
-# %% ../../nbs/40_model.backbone.ipynb #9150a7dd
+# %% ../../nbs/40_model.backbone.ipynb #94a5e8c2
 def resize_positions(
     positions: torch.Tensor,  # `[1,1+gh*gw,C]`: the class token's, then the grid's, row by row
     grid: tuple[int, int],    # (gh, gw) that it was learned on
@@ -169,7 +169,7 @@ class _TransformerLevels(nn.Module):
             if i in self.blocks: levels.append(x[:, 1:].transpose(1, 2).reshape(batch, -1, h, w))
         return levels
 
-# %% ../../nbs/40_model.backbone.ipynb #0576c0cf
+# %% ../../nbs/40_model.backbone.ipynb #b859a474
 def _read_weights(path):
     "The tensors of a .pth or .safetensors file, by name."
     path = Path(path)
@@ -224,7 +224,7 @@ def hash_tensors(
     for name, tensor in sorted(net.state_dict().items()): digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
-# %% ../../nbs/40_model.backbone.ipynb #4fdd45d8
+# %% ../../nbs/40_model.backbone.ipynb #0e9827c5
 def _imagenet_weights(name):
     "torchvision's default weights: (tensors, file in torch's cache)."
     import torchvision
@@ -236,13 +236,13 @@ def _imagenet_weights(name):
         raise CdfssError(found, where="weights", remedy=remedy) from None
     return state, Path(torch.hub.get_dir())/"checkpoints"/Path(entry.url).name
 
-# %% ../../nbs/40_model.backbone.ipynb #3ecb4a23
+# %% ../../nbs/40_model.backbone.ipynb #01b60dd6
 class Backbone(nn.Module):
     "A frozen network that turns images into its list of feature maps, and remembers what it is."
     def __init__(self,
         net: nn.Module,               # Returns a list of maps [B,C,h,w]
         name: str,                    # As asked for
-        weights: str | None,          # "imagenet", "embedded", a file's path, or None for random
+        weights: str | None,          # "imagenet", "pretrained", "embedded", a file's path, or None for random
         weights_sha256: str,          # Of the file; of the tensors where there is none
         stages: tuple[str, ...] | None = None,  # The stages kept; None for a module of one's own
     ):
@@ -277,7 +277,7 @@ class Backbone(nn.Module):
         "What `print` says of it."
         return f"name={self.name!r}, weights={self.weights!r}, stages={self.stages}"
 
-# %% ../../nbs/40_model.backbone.ipynb #24e9054d
+# %% ../../nbs/40_model.backbone.ipynb #f8fff051
 def _build_embedded(stages):
     keep = _pick_stages("embedded", EmbeddedNet.STAGES, stages)
     net = EmbeddedNet(keep)
@@ -295,26 +295,7 @@ def _build_torchvision(name, stages):
     levels = (_TransformerLevels if name == "vit_b_16" else _Nodes)(net, nodes)
     return levels, levels.net, keep, above
 
-
-def _build_timm(name, stages, pretrained):
-    try: import timm
-    except ImportError:
-        raise CdfssError(f"{name!r} needs the package timm", where="backbone", remedy="Install it: pip install 'cdfss[timm]'") from None
-    model = name.removeprefix("timm:")
-    try: strides = timm.create_model(model, pretrained=False, features_only=True).feature_info.reduction()
-    except Exception as error:
-        found = f"timm cannot build {model!r} as a pyramid ({type(error).__name__}: {error})"
-        raise CdfssError(found, where="backbone", remedy="timm.list_models() has the names; not every model offers features_only") from None
-    table = {f"stride{s}": [i for i, stride in enumerate(strides) if stride == s] for s in sorted(set(strides)) if s >= 8}
-    keep = _pick_stages(name, table, stages)
-    indices = [i for stage in keep for i in table[stage]]
-    try: net = timm.create_model(model, pretrained=pretrained, features_only=True, out_indices=indices)
-    except Exception as error:
-        found = f"the weights of {model!r} could not be had from timm ({type(error).__name__}: {error})"
-        raise CdfssError(found, where="weights", remedy="Without a network, give a weights file or none") from None
-    return net, net, keep, ()
-
-# %% ../../nbs/40_model.backbone.ipynb #1e01fe9b
+# %% ../../nbs/40_model.backbone.ipynb #43ce59ee
 def _build_own(name, weights):
     file, _, function = name.rpartition(":")
     if not Path(file).is_file():
@@ -350,24 +331,27 @@ def _check_request(name, weights, stages):
     if weights == "imagenet" and (own or name == "embedded"):
         remedy = "Give embedded for the embedded network, a file for your own"
         raise CdfssError(f"there are no ImageNet weights for {name}", where="weights", remedy=remedy)
+    if weights == "pretrained" and not name.startswith("timm:"):
+        raise CdfssError(f"pretrained weights are timm's, and {name} is not of timm", where="weights", remedy="Give auto, or a file")
     if own and stages is not None:
         remedy = "Return only the levels wanted from your function"
         raise CdfssError("a module of your own cannot be cut from outside", where="stages", remedy=remedy)
-    if weights not in (None, "imagenet", "embedded") and not Path(weights).is_file():
-        raise CdfssError("there is no such weights file", where=weights, remedy="Give a file's path, imagenet, embedded or auto")
+    if weights not in (None, "imagenet", "pretrained", "embedded") and not Path(weights).is_file():
+        raise CdfssError("there is no such weights file", where=weights, remedy="Give a file, or imagenet, pretrained, embedded, auto")
 
-# %% ../../nbs/40_model.backbone.ipynb #02b36270
+# %% ../../nbs/40_model.backbone.ipynb #e9f6a02d
 EMBEDDED_WEIGHTS = Path(__file__).resolve().parents[1]/"weights"/"embedded.safetensors"
 
 
 def backbone(
     name: str = "embedded",        # One of `backbones()`, "timm:NAME" or "PATH.py:FUNCTION"
-    weights: str | Path | None = "auto",  # "auto", "imagenet", "embedded", a .pth or .safetensors file, or None for random weights
+    weights: str | Path | None = "auto",  # "auto", "imagenet", "pretrained" (timm), "embedded", a .pth or .safetensors file, None: random
     stages: int | str | tuple[str, ...] | None = None,  # How many stages of stride ≥ 8 to keep, or their names; default all
 ) -> Backbone:                     # Frozen, in evaluation mode, on the CPU
     "A frozen feature pyramid by name."
     name, own = str(name), ".py:" in str(name)
     if weights == "auto": weights = None if own else "embedded" if name == "embedded" else "imagenet"
+    if name.startswith("timm:") and weights == "imagenet": weights = "pretrained"    # by far not all of timm's have learned from ImageNet
     _check_request(name, weights, stages)
     label = None if weights is None else str(weights)
     if own:
@@ -377,9 +361,12 @@ def backbone(
         torch.manual_seed(derive_seed("backbone", name))
         if name == "embedded": net, named, keep, above = _build_embedded(stages)
         elif name in TORCHVISION: net, named, keep, above = _build_torchvision(name, stages)
-        else: net, named, keep, above = _build_timm(name, stages, pretrained=weights == "imagenet")
+        else:
+            from cdfss.model.foundation import timm_pyramid
+            net, keep = timm_pyramid(name, weights, stages)
     if weights is None: warnings.warn(f"backbone {name} has random weights: a yardstick, not a backbone to work with", stacklevel=2)
-    if weights is None or (weights == "imagenet" and name not in TORCHVISION): return Backbone(net, name, label, hash_tensors(net), keep)
+    if weights in (None, "pretrained"): return Backbone(net, name, label, hash_tensors(net), keep)
+    if name.startswith("timm:"): return Backbone(net, name, label, file_sha256(weights), keep)
     if weights == "imagenet": state, file = _imagenet_weights(name)
     else:
         file = EMBEDDED_WEIGHTS if weights == "embedded" else Path(weights)
@@ -387,7 +374,7 @@ def backbone(
     _fit_weights(named, state, file, above)
     return Backbone(net, name, label, file_sha256(file), keep)
 
-# %% ../../nbs/40_model.backbone.ipynb #132023b0
+# %% ../../nbs/40_model.backbone.ipynb #96931017
 def level_shapes(
     backbone: nn.Module,                 # Returns a list of maps
     size: int | tuple[int, int] = 400,   # Of the image in pixels: a side, or (height, width)
@@ -397,7 +384,7 @@ def level_shapes(
     parameter = next(backbone.parameters(), torch.zeros(1))
     with torch.no_grad(): return [tuple(level.shape[1:]) for level in backbone(torch.zeros(1, 3, height, width, device=parameter.device))]
 
-# %% ../../nbs/40_model.backbone.ipynb #e6c9966c
+# %% ../../nbs/40_model.backbone.ipynb #1b532f29
 class CachedBackbone(Backbone):
     "A backbone that looks at each image once and keeps its maps."
     def __init__(self,
