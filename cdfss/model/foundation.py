@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHOICES', 'MEAN', 'STD', 'pick_blocks', 'fit_to_multiple', 'TimmPyramid', 'timm_pyramid']
 
-# %% ../../nbs/54_model.foundation.ipynb #96d3304e
+# %% ../../nbs/54_model.foundation.ipynb #d033908f
 import contextlib
 import io
 import sys
@@ -18,7 +18,7 @@ from torch import nn
 from ..core import CdfssError, unknown_name
 from .backbone import _fit_weights, _pick_stages, _read_weights
 
-# %% ../../nbs/54_model.foundation.ipynb #35c3581e
+# %% ../../nbs/54_model.foundation.ipynb #b4a58cf7
 CHOICES = {  # word -> (which blocks of `depth`, whose setting it is)
     "half": (lambda depth: range(depth//2, depth), "the deeper half: the blocks that HERA chooses from; the default"),
     "even4": (lambda depth: [max(depth*quarter//4 - 1, 0) for quarter in (1, 2, 3, 4)], "a block a quarter: DINO's own dense heads"),
@@ -47,7 +47,7 @@ def pick_blocks(
         else: raise CdfssError(f"{name} has no block {word!r}", where="stages", remedy=remedy)
     return tuple(block for block in (*blocks, "final") if block in wanted)
 
-# %% ../../nbs/54_model.foundation.ipynb #666ccae2
+# %% ../../nbs/54_model.foundation.ipynb #d75b233c
 def fit_to_multiple(
     images: torch.Tensor,  # `b 3 h w`
     multiple: int,         # ≥ 1, in pixels
@@ -56,7 +56,7 @@ def fit_to_multiple(
     size = tuple(-(-side//multiple)*multiple for side in images.shape[2:])
     return images if size == tuple(images.shape[2:]) else F.interpolate(images, size, mode="bilinear", align_corners=False)
 
-# %% ../../nbs/54_model.foundation.ipynb #73296259
+# %% ../../nbs/54_model.foundation.ipynb #994afdf0
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # ImageNet's, as images come in
 
 
@@ -83,13 +83,16 @@ class TimmPyramid(nn.Module):
     ) -> list[torch.Tensor]:     # [B,C,h,w] each, shallow to deep
         "The maps, each a picture of the whole image."
         if not self.same: images = images*self.scale + self.shift
-        maps = list(self.net.forward_intermediates(fit_to_multiple(images, self.multiple), indices=self.indices, norm=False,
-                                                   output_fmt="NCHW", intermediates_only=True))
+        images = fit_to_multiple(images, self.multiple)
+        try: maps = list(self.net.forward_intermediates(images, indices=self.indices, norm=False, output_fmt="NCHW", intermediates_only=True))
+        except AssertionError as error:
+            raise CdfssError(f"the network refuses images of {tuple(images.shape[2:])} pixels: {error}", where=type(self.net).__name__,
+                             remedy="Give images of the size that it wants, or choose another network") from None
         if self.final: maps.append(self.net.norm(maps[-1].permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous())
         if self.drop_last: del maps[-2]
         return maps
 
-# %% ../../nbs/54_model.foundation.ipynb #5cf4862d
+# %% ../../nbs/54_model.foundation.ipynb #f403e73d
 def _translate(net, state, name, where):
     "The tensors of a file by timm's names; what timm would bend to fit is refused."
     expected = net.state_dict()
@@ -114,7 +117,7 @@ def _translate(net, state, name, where):
         raise CdfssError(f"the file is not understood as weights of {name} ({type(error).__name__}: {error})", where=where,
                          remedy="Choose the network that the file was made for") from None
 
-# %% ../../nbs/54_model.foundation.ipynb #36fe47a7
+# %% ../../nbs/54_model.foundation.ipynb #24a4c4fc
 def _create(model, pretrained):
     "A network by timm's name, for images of any size where it has learned positions."
     try: import timm
