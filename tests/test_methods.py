@@ -16,6 +16,7 @@ from cdfss.core import CdfssError, torch_rng
 from cdfss.data.domain_sets import open_reader
 from cdfss.data.episodes import Support
 from cdfss.methods.base import METHODS, build_method, method_class, methods
+from cdfss.methods.several import SeveralClasses
 
 QUICK = {"steps": 2, "postprocess": "off"}  # options that make a method quick, where it has them
 
@@ -162,6 +163,41 @@ def test_what_cannot_be_segmented_is_refused(name):
     broken = TinyBackbone()
     with torch.no_grad(): broken.deep.weight[0, 0, 0, 0] = math.nan
     with pytest.raises(CdfssError): build_method(name, backbone=broken, device="cpu").adapt(support).predict(queries)
+
+
+def two_classes(support):
+    "The label map of a support whose masks are cut in two: left 1, right 2; the second image, where there is one, shows class 1 only."
+    labels = support.masks.long()
+    for k, label in enumerate(labels):
+        columns = label.any(0).nonzero()[:, 0]
+        if k != 1: label[:, columns[len(columns)//2:]] *= 2
+    return labels
+
+
+@each_method
+@properties
+@given(task=tasks)
+def test_one_class_of_several_is_the_binary_case(name, task):
+    support, queries = task
+    binary = build(name).adapt(dataclasses.replace(support, class_id=0), queries=queries[:1]).predict(queries)
+    several = SeveralClasses(build(name)).adapt(support.images, 3*support.masks.long(), {3: "thing"}, queries=queries[:1]).predict(queries)
+    assert torch.equal(several.label, 3*binary.mask.long())
+    assert torch.equal(several.by_class[3].score, binary.score) and torch.equal(several.by_class[3].threshold, binary.threshold)
+
+
+@each_method
+@properties
+@given(task=tasks)
+def test_labels_are_only_numbers(name, task):
+    support, queries = task
+    labels, others = two_classes(support), torch.tensor([0, 9, 4])
+    one = SeveralClasses(build(name)).adapt(support.images, labels, queries=queries[:1]).predict(queries)
+    two = SeveralClasses(build(name)).adapt(support.images, others[labels], queries=queries[:1]).predict(queries)
+    assert torch.equal(one.label > 0, one.claims > 0)
+    for label, own in one.by_class.items(): assert own.mask[one.label == label].all() and torch.equal(own.mask, two.by_class[int(others[label])].mask)
+    tie = one.margins[:, 0] == one.margins[:, 1]
+    assert torch.equal(others[one.label][~tie], two.label[~tie])
+    assert torch.equal(two.label[tie & (one.claims > 0)], torch.full_like(two.label[tie & (one.claims > 0)], 4))    # ties: the lowest label
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
