@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHOICES', 'MEAN', 'STD', 'pick_blocks', 'fit_to_multiple', 'TimmPyramid', 'timm_pyramid']
 
-# %% ../../nbs/54_model.foundation.ipynb #d033908f
+# %% ../../nbs/54_model.foundation.ipynb #9bb409f9
 import contextlib
 import io
 import sys
@@ -18,7 +18,7 @@ from torch import nn
 from ..core import CdfssError, unknown_name
 from .backbone import _fit_weights, _pick_stages, _read_weights
 
-# %% ../../nbs/54_model.foundation.ipynb #b4a58cf7
+# %% ../../nbs/54_model.foundation.ipynb #677c4693
 CHOICES = {  # word -> (which blocks of `depth`, whose setting it is)
     "half": (lambda depth: range(depth//2, depth), "the deeper half: the blocks that HERA chooses from; the default"),
     "even4": (lambda depth: [max(depth*quarter//4 - 1, 0) for quarter in (1, 2, 3, 4)], "a block a quarter: DINO's own dense heads"),
@@ -47,7 +47,7 @@ def pick_blocks(
         else: raise CdfssError(f"{name} has no block {word!r}", where="stages", remedy=remedy)
     return tuple(block for block in (*blocks, "final") if block in wanted)
 
-# %% ../../nbs/54_model.foundation.ipynb #d75b233c
+# %% ../../nbs/54_model.foundation.ipynb #91ea535d
 def fit_to_multiple(
     images: torch.Tensor,  # `b 3 h w`
     multiple: int,         # ≥ 1, in pixels
@@ -56,7 +56,7 @@ def fit_to_multiple(
     size = tuple(-(-side//multiple)*multiple for side in images.shape[2:])
     return images if size == tuple(images.shape[2:]) else F.interpolate(images, size, mode="bilinear", align_corners=False)
 
-# %% ../../nbs/54_model.foundation.ipynb #994afdf0
+# %% ../../nbs/54_model.foundation.ipynb #d6da0f86
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)   # ImageNet's, as images come in
 
 
@@ -92,7 +92,7 @@ class TimmPyramid(nn.Module):
         if self.drop_last: del maps[-2]
         return maps
 
-# %% ../../nbs/54_model.foundation.ipynb #f403e73d
+# %% ../../nbs/54_model.foundation.ipynb #1e88f599
 def _translate(net, state, name, where):
     "The tensors of a file by timm's names; what timm would bend to fit is refused."
     expected = net.state_dict()
@@ -117,7 +117,7 @@ def _translate(net, state, name, where):
         raise CdfssError(f"the file is not understood as weights of {name} ({type(error).__name__}: {error})", where=where,
                          remedy="Choose the network that the file was made for") from None
 
-# %% ../../nbs/54_model.foundation.ipynb #24a4c4fc
+# %% ../../nbs/54_model.foundation.ipynb #55a1cafb
 def _create(model, pretrained):
     "A network by timm's name, for images of any size where it has learned positions."
     try: import timm
