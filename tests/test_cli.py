@@ -275,6 +275,39 @@ def test_segment_refuses_what_cannot_be_done(own):
     assert "--images" in refuse("segment", "--support-images", own/"support.png", "--support-masks", own/"support_mask.png", "--out", own)
 
 
+def test_segment_labels_several_classes(own):
+    halves = np.asarray(Image.open(own/"support_mask.png")).astype(bool) * np.where(np.arange(120) < 50, 2, 7)
+    Image.fromarray((halves + (halves == 0) * 5).astype(np.uint8)).save(own/"labels.png")          # 5 has no name: background
+    succeed(*segment(own, "--overlays", images=[own/"a", own/"b"], support_masks=[own/"labels.png"], classes=["7=right", "2=left side"]))
+    names = ["1", "1_2", "alpha", "grey", "pixel", "sixteen"]
+    for folder in ("labels", "overlays"): assert sorted(p.stem for p in (own/"out"/folder).iterdir()) == names
+    with open(own/"out"/"areas.csv", newline="") as file: rows = list(csv.DictReader(file))
+    for row in rows:
+        labels = Image.open(own/"out"/row["labels"])
+        assert labels.mode == "P" and labels.size == Image.open(row["image"]).size == (int(row["width"]), int(row["height"]))
+        assert set(np.unique(labels)) <= {0, 2, 7}
+        for value, name in ((2, "left side"), (7, "right")):
+            assert float(row[f"area_fraction_{name}"]) == pytest.approx((np.asarray(labels) == value).mean(), abs=1e-6)
+    again = segment(own, images=[own/"a"], support_images=[own/"a"/"1.png"], support_masks=[own/"out"/"labels"/"1.png"], out=[own/"again"])
+    succeed(*again, "--classes", "2=left side", "7=right")                                          # what was written can be a support
+    assert "the label map is 12×9" in refuse(*segment(own, support_masks=[_small(own)], classes=["2=left"], out=[own/"new"]))
+    assert "no image shows 'far'" in refuse(*segment(own, support_masks=[own/"labels.png"], classes=["2=left", "9=far"], out=[own/"new"]))
+    assert not (own/"new").exists()
+
+
+@pytest.mark.parametrize("adapt", ["first-episode", "every-episode"])
+def test_one_class_on_the_command_line_is_the_mask(own, adapt):
+    succeed(*segment(own, "--adapt", adapt, images=[own/"a", own/"b"]))
+    succeed(*segment(own, "--adapt", adapt, "--classes", "255=disc", images=[own/"a", own/"b"], out=[own/"labelled"]))
+    for mask in (own/"out"/"masks").iterdir():
+        assert np.array_equal(np.asarray(Image.open(mask)), np.asarray(Image.open(own/"labelled"/"labels"/mask.name)))
+
+
+def _small(folder):
+    Image.new("L", (12, 9), 2).save(folder/"small.png")
+    return folder/"small.png"
+
+
 # ---------------------------------------------------------------- demo
 
 def test_demo_draws_a_picture_for_each_set_and_a_table(tmp_path):

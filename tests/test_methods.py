@@ -194,7 +194,9 @@ def test_labels_are_only_numbers(name, task):
     one = SeveralClasses(build(name)).adapt(support.images, labels, queries=queries[:1]).predict(queries)
     two = SeveralClasses(build(name)).adapt(support.images, others[labels], queries=queries[:1]).predict(queries)
     assert torch.equal(one.label > 0, one.claims > 0)
-    for label, own in one.by_class.items(): assert own.mask[one.label == label].all() and torch.equal(own.mask, two.by_class[int(others[label])].mask)
+    for label, own in one.by_class.items():
+        assert own.mask[one.label == label].all()
+        assert torch.equal(own.mask, two.by_class[int(others[label])].mask)
     tie = one.margins[:, 0] == one.margins[:, 1]
     assert torch.equal(others[one.label][~tie], two.label[~tie])
     assert torch.equal(two.label[tie & (one.claims > 0)], torch.full_like(two.label[tie & (one.claims > 0)], 4))    # ties: the lowest label

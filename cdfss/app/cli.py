@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['COUNT', 'PIXELS', 'PATH', 'backbone_options', 'method_options', 'compute_options', 'data_options', 'domain_options',
            'Cli', 'Option', 'Command', 'option', 'main', 'command', 'datasets', 'methods', 'benchmark', 'train',
-           'image_files', 'pair_masks', 'output_names', 'segment_images', 'segment', 'few_episodes', 'demo_set', 'demo']
+           'image_files', 'pair_masks', 'output_names', 'segment_images', 'label_images', 'segment', 'few_episodes',
+           'demo_set', 'demo']
 
 # %% ../../nbs/82_app.cli.ipynb #25b80690
 import csv
@@ -131,6 +132,16 @@ class _Setting(click.ParamType):
         try: parsed = json.loads({"none": "null", "true": "true", "false": "false"}.get(text.lower(), text))
         except ValueError: parsed = text
         return key.replace("-", "_"), tuple(parsed) if isinstance(parsed, list) else parsed
+
+
+class _Class(click.ParamType):
+    name = "VALUE=NAME"
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple): return value
+        number, _, name = value.partition("=")
+        if not name or not number.isdecimal() or not 1 <= int(number) <= 255:
+            self.fail(f"{value!r} is not VALUE=NAME with a value from 1 to 255, such as 2=nucleus", param, ctx)
+        return int(number), name
 
 
 def _all(*options):
@@ -282,17 +293,17 @@ _EPISODES_ONLY = ("manifest", "dataset", "root", "samples", "data_settings", "ep
                   "backbone", "weights", "stages", "adapt", "postprocess")
 
 
-def _refuse(context: click.Context, names, method: str):
-    "Options that mean nothing for a method are refused, not ignored."
+def _refuse(context: click.Context, names, beside: str):
+    "Options that mean nothing beside another one are refused, not ignored."
     for p in context.command.params:
         if p.name in names and context.get_parameter_source(p.name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{p.opts[0]} has no meaning with --method {method}", context)
+            raise click.UsageError(f"{p.opts[0]} has no meaning with {beside}", context)
 
 
 def _domains(context: click.Context, options: dict, needed) -> list:
     "The domains of --source, --target, --test; None where an option was not given."
     from cdfss.data.domain_sets import open_domain
-    _refuse(context, _EPISODES_ONLY, options["method"])
+    _refuse(context, _EPISODES_ONLY, f"--method {options['method']}")
     for name in needed:
         if options[name] is None: raise click.UsageError(f"--method {options['method']} needs --{name}", context)
     return [options.get(name) and open_domain(options[name]) for name in _DOMAINS_ONLY]
@@ -343,7 +354,7 @@ def benchmark(out, resume, quiet, seed, seeds, threads, adapt, **options):
     from cdfss.methods.base import method_class
     context = click.get_current_context()
     if method_class(options["method"]).kind == "domains": return _benchmark_domains(context, out, quiet, seed, seeds, threads, **options)
-    _refuse(context, _DOMAINS_ONLY, options["method"])
+    _refuse(context, _DOMAINS_ONLY, f"--method {options['method']}")
     if (options["manifest"] is None) == (options["dataset"] is None): raise click.UsageError("give either --manifest or --dataset", context)
     if seeds and context.get_parameter_source("seed") == click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("give either --seed or --seeds", context)
@@ -388,7 +399,7 @@ def train(out, quiet, seed, threads, shots, **options):
     elif kind.source_free:
         raise click.UsageError(f"--method {options['method']} has no training: it adapts to labelled images, see cdfss segment", context)
     else:
-        _refuse(context, ("target",), options["method"])
+        _refuse(context, ("target",), f"--method {options['method']}")
         if options["source"] is None: raise click.UsageError(f"--method {options['method']} needs --source", context)
         source, target = open_reader(options["source"]), None
         if shots: options["settings"] = (*options["settings"], ("shots", shots))
@@ -451,11 +462,20 @@ def output_names(
     return names
 
 # %% ../../nbs/82_app.cli.ipynb #8434ec08
-def _save_png(pixels, path: Path):
+def _save_png(pixels, path: Path, palette: bytes | None = None):
     from PIL import Image
 
     from cdfss.core import atomic_path
-    with atomic_path(path) as partial: Image.fromarray(pixels).save(partial, format="PNG")
+    image = Image.fromarray(pixels)
+    if palette: image.putpalette(palette)
+    with atomic_path(path) as partial: image.save(partial, format="PNG")
+
+
+def _save_table(rows: list[dict], path: Path):
+    from cdfss.core import atomic_path
+    with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader(); table.writerows(rows)
 
 
 def _own_size(values, size: tuple[int, int]):
@@ -477,7 +497,6 @@ def segment_images(
 ) -> list[dict]:                         # A row an image: `image`, `mask`, `width`, `height`, `area_fraction`, `threshold`, `postprocessed`
     "Segment image files and write their masks at their own size."
     import numpy as np
-    from cdfss.core import atomic_path
     from cdfss.data.episodes import image_to_tensor, read_image
     from cdfss.show import COLORS, overlay
     rows, fitted = [], None
@@ -495,15 +514,67 @@ def segment_images(
         rows.append(dict(image=str(path), mask=f"masks/{name}.png", width=image.width, height=image.height,
                          area_fraction=round(float(mask.mean()), 6), threshold=round(float(prediction.threshold[0]), 6),
                          postprocessed=int(prediction.postprocessed[0])))
-    with atomic_path(out/"areas.csv") as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader(); table.writerows(rows)
+    _save_table(rows, out/"areas.csv")
     return rows
+
+# %% ../../nbs/82_app.cli.ipynb #d9983078
+def _own_labels(label, values: list[int], size: tuple[int, int]):
+    "A label map `h w` at an image's own (width, height), as bytes: in each pixel the value with the largest bilinear share."
+    import torch
+    shares = torch.stack([_own_size(label == value, size) for value in values])
+    shares = torch.cat([1 - shares.sum(0, keepdim=True), shares])
+    return torch.tensor([0, *values], dtype=torch.uint8)[shares.argmax(0)].numpy()
+
+
+def label_images(
+    several,                             # An unadapted `SeveralClasses`
+    support: tuple,                      # Images `[N,3,H,W]` and their label maps `[N,H,W]`, of the values of `classes` and 0
+    classes: dict[int, str],             # Value → name
+    images: list[Path],                  # What to label
+    out: Path,                           # Folder: labels/, areas.csv, and as asked for overlays/
+    *,
+    adapt: str = "first-episode",        # As for `segment_images`
+    overlays: bool = False,              # Also write the images with the classes laid over them
+    size: int = 400,                     # Side that images are resized to
+) -> list[dict]:                         # A row an image: `image`, `labels`, `width`, `height`, and `area_fraction_NAME` of each class
+    "Label image files and write the label maps at their own size."
+    import numpy as np
+    from cdfss.data.episodes import image_to_tensor, read_image
+    from cdfss.show import LABEL_PALETTE, overlay
+    colors = {value: LABEL_PALETTE[1 + k % (len(LABEL_PALETTE) - 1)] for k, value in enumerate(classes)}
+    palette = bytes(part for value in range(256) for part in colors.get(value, LABEL_PALETTE[0]))
+    rows, fitted = [], None
+    for path, name in zip(images, output_names(images)):
+        image = read_image(path)
+        query = image_to_tensor(image, size)
+        if fitted is None or adapt == "every-episode": fitted = several.fresh().adapt(*support, classes, queries=query[None], ignore=None)
+        label = _own_labels(fitted.predict(query).to("cpu").label[0], list(classes), image.size)
+        _save_png(label, out/"labels"/f"{name}.png", palette)
+        if overlays:
+            picture = image
+            for value, color in colors.items(): picture = overlay(picture, label == value, "#%02x%02x%02x" % color)
+            _save_png((255 * picture).round().astype(np.uint8), out/"overlays"/f"{name}.png")
+        areas = {f"area_fraction_{what}": round(float((label == value).mean()), 6) for value, what in classes.items()}
+        rows.append(dict(image=str(path), labels=f"labels/{name}.png", width=image.width, height=image.height) | areas)
+    _save_table(rows, out/"areas.csv")
+    return rows
+
+
+def _label_support(pairs: list[tuple[Path, Path]], classes: dict[int, str], size: int) -> tuple:
+    "Images and label maps of a support; values that are no class become 0."
+    import torch
+    from cdfss.data.images import read_label_pair
+    from cdfss.methods.several import class_supports
+    images, labels = (torch.stack(part) for part in zip(*(read_label_pair(*pair, size) for pair in pairs)))
+    labels = torch.where(torch.isin(labels, torch.tensor(list(classes))), labels, 0)
+    class_supports(images, labels, classes, ignore=None, names=[str(image) for image, _ in pairs])    # complain now, by the files' names
+    return images, labels
 
 
 @command("segment", examples="""\
   cdfss segment --support-images cell.png --support-masks cell_mask.png --images slides/ --out out/cells --overlays
   cdfss segment --support-images a.jpg b.jpg --support-masks a.png b.png --images new/*.jpg --out out/new --backbone resnet50
+  cdfss segment --support-images a.png --support-masks a_labels.png --classes 1=rim 2=core --images new/ --out out/parts
 """)
 @option("Images", "--support-images", metavar="FILE…", many=True, required=True,
         help="Labelled images: files, a folder, or patterns in quotes.")
@@ -511,30 +582,44 @@ def segment_images(
         help="Their masks, matched by name, otherwise in the order given.")
 @option("Images", "--mask-threshold", type=click.IntRange(1, 255), metavar="VALUE", default=128,
         help="A mask value of at least this is foreground.")
+@option("Images", "--classes", type=_Class(), metavar="VALUE=NAME…", many=True,
+        help="The masks are label maps: which value is which class. Other values are background.")
 @option("Images", "--images", metavar="FILE…", many=True, required=True, help="What to segment: files, folders, or patterns in quotes.")
 @option("Images", "--image-size", type=PIXELS, metavar="PIXELS", default=400, help="Side that images are resized to for the method.")
 @method_options
 @compute_options
-@option("Output", "--out", type=PATH, metavar="DIR", required=True, help="Folder for masks/ and areas.csv; must not exist or be empty.")
+@option("Output", "--out", type=PATH, metavar="DIR", required=True,
+        help="Folder for masks/ (or labels/) and areas.csv; must not exist or be empty.")
 @option("Output", "--scores", is_flag=True, help="Also write score maps.")
 @option("Output", "--overlays", is_flag=True, help="Also write the images with their masks laid over them.")
-def segment(support_images, support_masks, mask_threshold, images, image_size, out, scores, overlays, seed, threads, adapt, **options):
+def segment(support_images, support_masks, mask_threshold, classes, images, image_size, out, scores, overlays, seed, threads, adapt,
+            **options):
     """Segment your own images from labelled ones.
 
-    One labelled image is enough. Masks are written at the images' own size, with a table of the areas found.
+    One labelled image is enough. Masks are written at the images' own size, with a table of the areas found. With --classes, several
+    classes are found at once, and label maps are written.
     """
     from cdfss.core import CdfssError
     from cdfss.data.episodes import Support, read_image
+    context, names = click.get_current_context(), dict(classes)
+    if classes: _refuse(context, ("mask_threshold", "scores"), "--classes")
+    if len(names) < len(classes): raise click.UsageError("--classes names a value twice", context)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CdfssError("there is something already", where=out, remedy="Give another folder")
     pairs = pair_masks(image_files(support_images, "--support-images"), image_files(support_masks, "--support-masks"))
     for image, mask in pairs: click.echo(f"support: {image} with {mask}", err=True)
-    support = Support.from_files(*zip(*pairs), size=image_size, threshold=mask_threshold)
+    if classes: support = _label_support(pairs, names, image_size)
+    else: support = Support.from_files(*zip(*pairs), size=image_size, threshold=mask_threshold)
     files = image_files(images, "--images")
     for file in files: read_image(file)                    # the last of a hundred images may be broken: say so before the first is done
     _compute_with(threads)
     segmenter = _builder(**options)(seed)
     adapt = adapt or getattr(getattr(segmenter, "config", None), "adapt", "first-episode")
+    if classes:
+        from cdfss.methods.several import SeveralClasses
+        rows = label_images(SeveralClasses(segmenter), support, names, files, out, adapt=adapt, overlays=overlays, size=image_size)
+        _echo_rows([{"image": row["image"]} | {f"{name} %": 100 * row[f"area_fraction_{name}"] for name in names.values()} for row in rows])
+        return click.echo(f"\n{len(rows)} label map(s) in {out/'labels'}, areas in {out/'areas.csv'}")
     rows = segment_images(segmenter, support, files, out, adapt=adapt, scores=scores, overlays=overlays, size=image_size)
     _echo_rows([{"image": row["image"], "foreground %": 100 * row["area_fraction"]} for row in rows])
     click.echo(f"\n{len(rows)} mask(s) in {out/'masks'}, areas in {out/'areas.csv'}")
