@@ -29,7 +29,7 @@ demo: $(READY)  ## segment lesions, cells, lungs … from one labelled image eac
 
 test: $(READY)  ## everything CI checks: notebooks, modules and README in sync, all notebooks run, docs built, pytest
 	@echo "1/2 Running every notebook's tests"
-	@OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --timing
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/notebooks.py
 	@echo "2/2 Sync of notebooks and modules, command line, properties, docs"
 	@$(BIN)/python -m pytest -q tests
 
