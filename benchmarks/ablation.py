@@ -3,23 +3,23 @@
     python benchmarks/ablation.py --out out/ablation                     run what is missing, then print the table
     python benchmarks/ablation.py --out out/ablation --store             … and store it in benchmarks/ablation.json
     python benchmarks/ablation.py --image-size 200 --seeds 0,1 --store   smaller images, fewer seeds: much less time
-    python benchmarks/ablation.py --study fast --backbone resnet50v2 --store   what saves time, into benchmarks/fast.json
+    python benchmarks/ablation.py --study fast --backbone resnet50v2 --store      what saves time, into benchmarks/fast.json
+    python benchmarks/ablation.py --study default --backbone resnet50v2 --store   the steps to what MTMNet() does, into benchmarks/default.json
+    python benchmarks/ablation.py --study default --backbone resnet50v2 --shots 5 --variants self-support --store   … default_5shot.json
 
 It can be stopped at any time and goes on where it stopped. Needs the images and manifests below CDFSS_SHARED, as real_images.py does.
 """
 import argparse
-import hashlib
 import json
 from pathlib import Path
 
 from common import BACKBONES, SETS, here, need_images, real_episodes, run_once
-from torch import nn
 
 from cdfss.core import set_threads, unknown_name
 from cdfss.evaluate.benchmark import read_rows, summarise, versions
 from cdfss.evaluate.report import mean_difference
 from cdfss.methods.base import build_method
-from cdfss.model.backbone import backbone
+from cdfss.model.backbone import CachedBackbone, backbone
 
 COMMON = {"preset": "reference", "postprocess": "off"}
 NOTHING = dict(contrast=0.0, prototype=0.0, mask=0.0, triplet=0.0, keep=0.0)
@@ -49,39 +49,39 @@ FASTER = {  # the same for what saves time; a step of twice the length for half 
     "5 steps": dict(steps=5, learning_rate=0.05),
     "fast": dict(preset="fast"),
 }
-STUDIES = {"ablation": VARIANTS, "fast": FASTER}     # each is stored in a file of its name
-
-
-class Remembered(nn.Module):
-    "A frozen network that sees each single image once: variants and seeds all look at the same few hundred."
-    def __init__(self, net):
-        super().__init__()
-        self.net, self.seen = net, {}
-
-    def forward(self, images):
-        if len(images) > 1: return self.net(images)                # sheared views, which differ from fit to fit
-        key = hashlib.sha256(images.cpu().numpy().tobytes()).digest()
-        if key not in self.seen: self.seen[key] = list(self.net(images))
-        return self.seen[key]
+UNIT = dict(preset="clean", normalise_compare=True)
+DEFAULT = {  # the same for what MTMNet() does: one step after the other from the published method
+    "full": {},
+    "mended": dict(preset="clean"),
+    "mended, unit vectors": UNIT,
+    "mended, unit vectors, 10 steps": UNIT | dict(steps=10, learning_rate=0.025, anchor_stride=4),
+    "frozen features alone": dict(preset="instant", share=0.0),
+    "both starts": dict(preset="self-support", share=0.0),
+    "frozen features, corrected": dict(preset="instant"),
+    "heads, corrected": dict(preset="self-support", starts="heads"),
+    "self-support": dict(preset="self-support"),
+    "self-support, gate open": dict(preset="self-support", gate=1e9, share=1.0),
+    "self-support, without neighbourhood": dict(preset="self-support", context=0.0),
+}
+KEPT = 200           # images whose maps are kept: 7 GB with ResNet-50 at 400²
+STUDIES = {"ablation": VARIANTS, "fast": FASTER, "default": DEFAULT}     # each is stored in a file of its name
 
 
 def frozen(name: str, weights: str | None, stages=None):
-    "A backbone that remembers."
+    "A backbone that remembers: variants and seeds all look at the same few hundred images."
     place, weights = BACKBONES.get(name, (name, weights))
-    net = backbone(here(place), here(weights) if name in BACKBONES else weights, stages)
-    net.net = Remembered(net.net)
-    return net
+    return CachedBackbone(backbone(here(place), here(weights) if name in BACKBONES else weights, stages), at_most=KEPT)
 
 
-def measure(out: Path, nets: dict, builds: dict, image_size: int, seeds: list[int], threads: int):
+def measure(out: Path, nets: dict, builds: dict, shots: int, image_size: int, seeds: list[int], threads: int):
     "Run what is missing: seed by seed, set by set, all variants of a set while its images are remembered."
     for seed in seeds:
         for name in SETS:
-            episodes = real_episodes(name, image_size=image_size)
+            episodes = real_episodes(name, shots, image_size)
             for variant, build in builds.items():
                 run_once(folder(out, variant, name, seed), build, episodes, seeds=(seed,), threads=threads, progress=False)
                 print(f"seed {seed}, {name}: {variant}", flush=True)
-            for net in nets.values(): net.net.seen.clear()
+            for net in nets.values(): net.kept.clear()
 
 
 def folder(out: Path, variant: str, name: str, seed: int) -> Path: return out/f"{name}_seed{seed}_{variant.replace(' ', '_')}"
@@ -123,6 +123,7 @@ def main():
     parser.add_argument("--backbone", default="embedded", help=f"one of {', '.join(BACKBONES)}, or what cdfss benchmark takes")
     parser.add_argument("--weights", default="auto", help="for a backbone that is not in this list")
     parser.add_argument("--image-size", type=int, default=400)
+    parser.add_argument("--shots", type=int, default=1, help="1 or 5, as there are manifests")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--variants", help="some of them, separated by commas; default all")
     parser.add_argument("--threads", type=int, default=1)
@@ -145,8 +146,9 @@ def main():
             if variant not in builds: raise SystemExit(str(unknown_name("variant", variant, builds)))
         builds = {variant: build for variant, build in builds.items() if variant in asked}
 
-    out = (arguments.out or Path("out")/arguments.study)/f"{arguments.backbone}_{arguments.image_size}".replace("/", "_").replace(":", "_")
-    measure(out, nets, builds, arguments.image_size, seeds, arguments.threads)
+    few = "" if arguments.shots == 1 else f"_{arguments.shots}shot"
+    out = (arguments.out or Path("out")/arguments.study)/f"{arguments.backbone}_{arguments.image_size}{few}".replace("/", "_").replace(":", "_")
+    measure(out, nets, builds, arguments.shots, arguments.image_size, seeds, arguments.threads)
     read = lambda variant, name: [row for seed in seeds for row in read_rows(folder(out, variant, name, seed))]
     rows = {(variant, name): read(variant, name) for variant in builds for name in SETS}
     scores, differences = evaluate(rows, seeds)
@@ -154,15 +156,15 @@ def main():
         if d["set"] == "mean": print("{variant:26s} {difference:+6.2f} [{low:+6.2f}, {high:+6.2f}]".format(**d))
     if not arguments.store: return
     command = ["python benchmarks/ablation.py --store", f"--study {arguments.study}", f"--backbone {arguments.backbone}",
-               f"--image-size {arguments.image_size}", f"--seeds {arguments.seeds}"]
+               f"--image-size {arguments.image_size}", f"--shots {arguments.shots}", f"--seeds {arguments.seeds}"]
     if arguments.variants: command.append(f'--variants "{arguments.variants}"')
     about = dict(command=" ".join(command), method="mtmnet", options=COMMON, backbone=arguments.backbone,
-                 weights_sha256=nets["all"].weights_sha256, adapt="first-episode", image_size=arguments.image_size, shots=1,
+                 weights_sha256=nets["all"].weights_sha256, adapt="first-episode", image_size=arguments.image_size, shots=arguments.shots,
                  episodes_a_set=len(rows["full", SETS[0]])//len(seeds), seeds=seeds, threads=arguments.threads, versions=versions(),
                  variants={name: options for name, options in study.items() if name in builds})
     head = json.dumps(about, indent=1)[:-2]
     text = f'{head},\n "scores": [\n{lines(scores)}\n ],\n "differences": [\n{lines(differences)}\n ]\n}}\n'
-    (Path(__file__).parent/f"{arguments.study}.json").write_text(text)
+    (Path(__file__).parent/f"{arguments.study}{few}.json").write_text(text)
 
 
 if __name__ == "__main__": main()

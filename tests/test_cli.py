@@ -120,7 +120,7 @@ def test_summary_says_what_was_run(skin, tmp_path):
     assert (summary["method"], summary["image_size"], summary["threads"], summary["episodes"]) == ("prototype", 64, 1, 24)
     with open(tmp_path/"run"/"rows.csv") as file: header = next(csv.reader(file))
     assert header == ["episode", "class_id", "class", "query", "shots", "seed", "inter_fg", "union_fg", "inter_bg", "union_bg", "iou",
-                      "threshold", "postprocessed", "seconds_adapt", "seconds_predict"]
+                      "threshold", "postprocessed", "seconds_adapt", "seconds_predict", "expected_iou"]
     again = [*skin, "--image-size", 64, "--out", tmp_path/"run"]
     assert "the folder exists" in refuse(*again)
     assert "image_size was 64 and is now 96" in refuse(*skin, "--out", tmp_path/"run", "--resume")

@@ -27,11 +27,14 @@ import torch
 from ..core import CdfssError, DEFAULT_THREADS, atomic_path, keep_threads, set_threads, unknown_name
 from ..metrics import bootstrap_interval, class_miou, fb_iou, overlap
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #707fb539
+# %% ../../nbs/70_evaluate.benchmark.ipynb #d697cbd3
+def _if_given(value) -> float | None: return None if value in (None, "") else float(value)
+
+
 COLUMNS = {"episode": int, "class_id": int, "class": str, "query": str, "shots": int, "seed": int,
            "inter_fg": int, "union_fg": int, "inter_bg": int, "union_bg": int, "iou": float, "threshold": float,
-           "postprocessed": int, "seconds_adapt": float, "seconds_predict": float}
-_DIGITS = {"iou": ".6f", "threshold": ".9g", "seconds_adapt": ".4f", "seconds_predict": ".4f"}  # 9 digits keep a float32 exactly
+           "postprocessed": int, "seconds_adapt": float, "seconds_predict": float, "expected_iou": _if_given}
+_DIGITS = {"iou": ".6f", "threshold": ".9g", "seconds_adapt": ".4f", "seconds_predict": ".4f", "expected_iou": ".4f"}  # 9 digits keep a float32 exactly
 
 
 def _line(values: Iterable) -> bytes:
@@ -44,7 +47,8 @@ def row_line(
     row: Mapping,   # Every column of `COLUMNS`
 ) -> bytes:         # A line of CSV with its end
     "One row as text: equal rows give equal bytes."
-    return _line(format(kind(row[name]), _DIGITS.get(name, "")) for name, kind in COLUMNS.items())
+    typed = ((kind(row[name]), _DIGITS.get(name, "")) for name, kind in COLUMNS.items())
+    return _line("" if value is None else format(value, digits) for value, digits in typed)
 
 
 def parse_rows(
@@ -149,7 +153,7 @@ class _Adapted:
         if index != self.first[c]: self.by_class[c].use_support(episode.support)
         return self.by_class.pop(c) if index == self.last[c] else self.by_class[c]
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #f332f5ea
+# %% ../../nbs/70_evaluate.benchmark.ipynb #940d3154
 def _clock(device: torch.device) -> float:
     if device.type == "cuda": torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -188,7 +192,8 @@ def episode_rows(
         counts = overlap(prediction.mask[0].cpu(), episode.mask.cpu(), episode.ignore)
         row = {"episode": index, "class_id": episode.class_id, "class": episode.class_name, "query": episode.query_name,
                "shots": episode.support.shots, "seed": seed, **counts._asdict(), "iou": counts.iou, "threshold": threshold,
-               "postprocessed": int(prediction.postprocessed[0]), "seconds_adapt": ready - began, "seconds_predict": done - ready}
+               "postprocessed": int(prediction.postprocessed[0]), "seconds_adapt": ready - began, "seconds_predict": done - ready,
+               "expected_iou": None if prediction.expected_iou is None else float(prediction.expected_iou[0])}
         if each is not None: each(episode, prediction, row)
         yield row
 
