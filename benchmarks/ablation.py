@@ -5,7 +5,7 @@
     python benchmarks/ablation.py --image-size 200 --seeds 0,1 --store   smaller images, fewer seeds: much less time
     python benchmarks/ablation.py --study fast --backbone resnet50v2 --store      what saves time, into benchmarks/fast.json
     python benchmarks/ablation.py --study default --backbone resnet50v2 --store   the steps to what MTMNet() does, into benchmarks/default.json
-    python benchmarks/ablation.py --study default --backbone resnet50v2 --shots 5 --variants self-support --store   … default_5shot.json
+    python benchmarks/ablation.py --study default --backbone resnet50v2 --shots 5 --variants self-support --store default_5shot
 
 It can be stopped at any time and goes on where it stopped. Needs the images and manifests below CDFSS_SHARED, as real_images.py does.
 """
@@ -105,6 +105,13 @@ def evaluate(rows: dict, seeds: list[int]) -> tuple[list[dict], list[dict]]:
     return scores, differences
 
 
+def expectations(rows: dict) -> list[dict]:
+    "True and expected IoU of every episode, in percent, of those variants that expect something."
+    whole = lambda some, column: [round(row[column]) for row in some]
+    return [dict(variant=variant, set=name, iou=whole(some, "iou"), expected=whole(some, "expected_iou"))
+            for (variant, name), some in rows.items() if some[0]["expected_iou"] is not None]
+
+
 def of_seed(rows: list[dict], seed: int) -> list[dict]: return [row for row in rows if row["seed"] == seed]
 
 
@@ -127,7 +134,7 @@ def main():
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--variants", help="some of them, separated by commas; default all")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--store", action="store_true")
+    parser.add_argument("--store", nargs="?", const="", metavar="NAME", help="write benchmarks/NAME.json, by default the study's name")
     arguments = parser.parse_args()
     need_images()
     set_threads(arguments.threads)
@@ -154,8 +161,8 @@ def main():
     scores, differences = evaluate(rows, seeds)
     for d in differences:
         if d["set"] == "mean": print("{variant:26s} {difference:+6.2f} [{low:+6.2f}, {high:+6.2f}]".format(**d))
-    if not arguments.store: return
-    command = ["python benchmarks/ablation.py --store", f"--study {arguments.study}", f"--backbone {arguments.backbone}",
+    if arguments.store is None: return
+    command = [f"python benchmarks/ablation.py --store {arguments.store}".strip(), f"--study {arguments.study}", f"--backbone {arguments.backbone}",
                f"--image-size {arguments.image_size}", f"--shots {arguments.shots}", f"--seeds {arguments.seeds}"]
     if arguments.variants: command.append(f'--variants "{arguments.variants}"')
     about = dict(command=" ".join(command), method="mtmnet", options=COMMON, backbone=arguments.backbone,
@@ -163,8 +170,8 @@ def main():
                  episodes_a_set=len(rows["full", SETS[0]])//len(seeds), seeds=seeds, threads=arguments.threads, versions=versions(),
                  variants={name: options for name, options in study.items() if name in builds})
     head = json.dumps(about, indent=1)[:-2]
-    text = f'{head},\n "scores": [\n{lines(scores)}\n ],\n "differences": [\n{lines(differences)}\n ]\n}}\n'
-    (Path(__file__).parent/f"{arguments.study}{few}.json").write_text(text)
+    text = f'{head},\n "scores": [\n{lines(scores)}\n ],\n "differences": [\n{lines(differences)}\n ],\n "expected": [\n{lines(expectations(rows))}\n ]\n}}\n'
+    (Path(__file__).parent/f"{arguments.store or arguments.study}.json").write_text(text)
 
 
 if __name__ == "__main__": main()

@@ -461,7 +461,7 @@ def output_names(
         taken.add(name.lower()); names.append(name)
     return names
 
-# %% ../../nbs/82_app.cli.ipynb #8434ec08
+# %% ../../nbs/82_app.cli.ipynb #171c926f
 def _save_png(pixels, path: Path, palette: bytes | None = None):
     from PIL import Image
 
@@ -494,7 +494,7 @@ def segment_images(
     scores: bool = False,                # Also write score maps, grey, black the lowest and white the highest score of the image
     overlays: bool = False,              # Also write the images with their masks laid over them
     size: int = 400,                     # Side that images are resized to
-) -> list[dict]:                         # A row an image: `image`, `mask`, `width`, `height`, `area_fraction`, `threshold`, `postprocessed`
+) -> list[dict]:                         # A row an image: `image`, `mask`, `width`, `height`, `area_fraction`, `threshold`, `postprocessed`, `expected_iou` (None where the method expects nothing)
     "Segment image files and write their masks at their own size."
     import numpy as np
     from cdfss.data.episodes import image_to_tensor, read_image
@@ -513,11 +513,12 @@ def segment_images(
         if overlays: _save_png((255 * overlay(image, mask, COLORS["prediction"])).round().astype(np.uint8), out/"overlays"/f"{name}.png")
         rows.append(dict(image=str(path), mask=f"masks/{name}.png", width=image.width, height=image.height,
                          area_fraction=round(float(mask.mean()), 6), threshold=round(float(prediction.threshold[0]), 6),
-                         postprocessed=int(prediction.postprocessed[0])))
+                         postprocessed=int(prediction.postprocessed[0]),
+                         expected_iou=None if prediction.expected_iou is None else round(float(prediction.expected_iou[0]), 1)))
     _save_table(rows, out/"areas.csv")
     return rows
 
-# %% ../../nbs/82_app.cli.ipynb #d9983078
+# %% ../../nbs/82_app.cli.ipynb #f47a564e
 def _own_labels(label, values: list[int], size: tuple[int, int]):
     "A label map `h w` at an image's own (width, height), as bytes: in each pixel the value with the largest bilinear share."
     import torch
@@ -621,10 +622,11 @@ def segment(support_images, support_masks, mask_threshold, classes, images, imag
         _echo_rows([{"image": row["image"]} | {f"{name} %": 100 * row[f"area_fraction_{name}"] for name in names.values()} for row in rows])
         return click.echo(f"\n{len(rows)} label map(s) in {out/'labels'}, areas in {out/'areas.csv'}")
     rows = segment_images(segmenter, support, files, out, adapt=adapt, scores=scores, overlays=overlays, size=image_size)
-    _echo_rows([{"image": row["image"], "foreground %": 100 * row["area_fraction"]} for row in rows])
+    expected = lambda row: {} if row["expected_iou"] is None else {"expected IoU %": row["expected_iou"]}
+    _echo_rows([{"image": row["image"], "foreground %": 100 * row["area_fraction"]} | expected(row) for row in rows])
     click.echo(f"\n{len(rows)} mask(s) in {out/'masks'}, areas in {out/'areas.csv'}")
 
-# %% ../../nbs/82_app.cli.ipynb #3d304cd4
+# %% ../../nbs/82_app.cli.ipynb #944e434b
 def few_episodes(
     manifest,           # A `Manifest`
     episodes: int,      # How many to keep
@@ -681,7 +683,7 @@ def demo(out, episodes, image_size, seed, threads, adapt, **options):
     _compute_with(threads)
     segmenter = _builder(**options)(seed)
     adapt = adapt or getattr(getattr(segmenter, "config", None), "adapt", "first-episode")
-    what = f"{options['method']} on the {options['backbone']} backbone"
+    what = f"{options['method']} on the {segmenter.backbone.name} backbone"
     click.echo(f"{what}: {episodes} episodes a drawn set, one labelled image an episode.")
     table, everything = [], []
     for name in SAMPLE_SETS:
