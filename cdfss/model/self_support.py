@@ -58,7 +58,7 @@ def raw_scores(
         scores.append(dense_affinity(query.flatten(2), keys[None], mask.flatten()[None], scale=1/temperature).unflatten(1, query.shape[2:]))
     return fuse_levels(scores, size)
 
-# %% ../../nbs/53_model.self_support.ipynb #444b9d58
+# %% ../../nbs/53_model.self_support.ipynb #9f91188e
 def principal_features(
     maps: list[Tensor],      # `b c h w`, one a level
     size: tuple[int, int],   # Height and width of the grid
@@ -67,10 +67,13 @@ def principal_features(
 ) -> Tensor:                 # `b components n`, n = height·width; mean 0, mean deviation of the directions ½
     "Every image in its own principal directions, strongest last."
     if components > width: raise CdfssError(f"{components} components of {width} projections", where="components", remedy=f"Use at most {width}")
-    finest, total = max((tuple(level.shape[2:]) for level in maps), key=math.prod), 0
+    sums = {}                                    # projections of levels of one size add up before anything is enlarged
     for number, level in enumerate(maps):
         projection = torch.randn(width, level.shape[1], generator=torch_rng("projection", number, level.shape[1]))/width**.5
-        total = total + F.interpolate(F.conv2d(standardise(level), projection[:, :, None, None].to(level)), finest, mode="bilinear")
+        here = F.conv2d(standardise(level), projection[:, :, None, None].to(level))
+        sums[here.shape[2:]] = sums[here.shape[2:]] + here if here.shape[2:] in sums else here
+    finest = max(map(tuple, sums), key=math.prod)
+    total = sum(F.interpolate(part, finest, mode="bilinear") for part in sums.values())
     total = total.flatten(2)
     total = total - total.mean(2, keepdim=True)
     _, directions = torch.linalg.eigh(total@total.mT/total.shape[2])
