@@ -45,6 +45,7 @@ STORE = Path(__file__).parent/"speed.json"
 FITS = {"plain": lambda net, episode, config: plain.fit(net, episode.support, episode.image[None], config),
         "exact": lambda net, episode, config: fit_heads(net, episode.support, episode.image[None], config),
         "fast": lambda net, episode, config: fit_heads(net, episode.support, episode.image[None], config)}
+EXACT = {"preset": "reference", "postprocess": "off"}
 CONFIGS = {"plain": PRESETS["reference"], "exact": PRESETS["reference"], "fast": PRESETS["fast"]}
 
 
@@ -113,7 +114,7 @@ def agree(device, rounds) -> list[dict]:
     for name, net in nets.items():
         episode = on(device, drawn()[0])
         theirs = plain.score(net, plain.fit(net, episode.support, episode.image[None]), episode.support, episode.image[None])
-        ours = MTMNet(net, postprocess="off", device=device).adapt(episode.support, queries=episode.image).predict(episode.image).score[0]
+        ours = MTMNet(net, **EXACT, device=device).adapt(episode.support, queries=episode.image).predict(episode.image).score[0]
         rows.append({"backbone": name, "largest difference": (ours - theirs).abs().max().item(), "highest score": theirs.max().item(),
                      "lowest score": theirs.min().item()})
     return rows
@@ -139,7 +140,7 @@ def predict(device, rounds) -> list[dict]:
     for shots in (1, 5):
         episodes = drawn(shots, episodes=2)
         episode = on(device, episodes[0])
-        method = MTMNet(net, postprocess="off", device=device, steps=1).adapt(episode.support, queries=episode.image)
+        method = MTMNet(net, **EXACT, device=device, steps=1).adapt(episode.support, queries=episode.image)
         image, ratios, times = episode.image[None], [], []
         method.predict(image)
         for _ in range(8*rounds):
@@ -196,7 +197,7 @@ def share(device, rounds) -> list[dict]:
              "CRF": mtmnet.crf_refine, "reading": benchmark._read_ahead}
     net, rows = network(device), []
     for what, queries in (("a class with one query", 1), ("a class with 20 queries", 20)):
-        profile, method = cProfile.Profile(), MTMNet(net, postprocess="always", device=device)
+        profile, method = cProfile.Profile(), MTMNet(net, preset="reference", postprocess="always", device=device)
         whole = seconds(lambda: profile.runcall(lambda: list(benchmark.episode_rows(method, drawn(episodes=queries)))), device)
         spent = pstats.Stats(profile).stats
         within = lambda code: spent.get((code.co_filename, code.co_firstlineno, code.co_name), (0,)*4)[3]
@@ -210,7 +211,7 @@ def episodes(device, rounds) -> list[dict]:
     net, done = network(device), []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)/"run"
-        benchmark.run_benchmark(lambda seed: MTMNet(net, postprocess="off", steps=1, device=device), drawn(episodes=201), out, progress=False,
+        benchmark.run_benchmark(lambda seed: MTMNet(net, **EXACT, steps=1, device=device), drawn(episodes=201), out, progress=False,
                                 threads=torch.get_num_threads(), each=lambda *_: done.append(time.perf_counter()))
         rows = benchmark.read_rows(out)
     whole = done[-1] - done[0]                                                   # the first is the start-up, and adapts
@@ -235,10 +236,10 @@ def costs(device, rounds) -> list[dict]:
             clock, began = Stopwatch(), time.perf_counter()
             fit_heads(net, episode.support, episode.image[None], replace(CONFIGS[name], steps=3), callbacks=[clock])
             add(against, value, name, clock.at[0] - began + CONFIGS[name].steps*(clock.at[3] - clock.at[1])/2)
-        method = MTMNet(net, steps=0, postprocess="off", device=device).adapt(episode.support)
+        method = MTMNet(net, **EXACT, steps=0, device=device).adapt(episode.support)
         add(against, value, "predict", fastest(lambda: method.predict(episode.image)))
     some = drawn(episodes=16)
-    images, method = torch.stack([some[i].image for i in range(16)]).to(device), MTMNet(net, steps=0, postprocess="off", device=device)
+    images, method = torch.stack([some[i].image for i in range(16)]).to(device), MTMNet(net, **EXACT, steps=0, device=device)
     method.adapt(on(device, some[0]).support)
     for n in (1, 2, 4, 8, 16): add("queries", n, "predict", fastest(lambda: method.predict(images[:n])))
     return rows

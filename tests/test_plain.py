@@ -20,7 +20,7 @@ def test_mtmnet_scores_as_the_plain_program_does(shots, monkeypatch):
     masks[:, 12:36, 8:40] = 1
     support = Support(torch.randn(shots, 3, 48, 48, generator=rng), masks)
     query = torch.randn(1, 3, 48, 48, generator=rng)
-    method = build_method("mtmnet", backbone=net, postprocess="off").adapt(support, query)
+    method = build_method("mtmnet", backbone=net, preset="reference", postprocess="off").adapt(support, query)
     expected = plain.score(net, plain.fit(net, support, query), support, query)
     torch.testing.assert_close(method.predict(query).score[0], expected, atol=1e-5, rtol=0)
     assert expected.std() > 1e-3    # a flat map would agree with anything
