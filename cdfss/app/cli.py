@@ -160,7 +160,7 @@ backbone_options = _all(
 )
 method_options = _all(
     option("Method", "--method", metavar="NAME", default="mtmnet", help="See `cdfss methods`."),
-    option("Method", "--preset", metavar="NAME", help="A named configuration, as reference or clean. Default: the method's best."),
+    option("Method", "--preset", metavar="NAME", help="A named configuration, as reference or clean. Default: the method's first."),
     backbone_options,
     option("Method", "--adapt", type=click.Choice(["first-episode", "every-episode"]),
            help="Fit once a class, or anew for each query. Default: the preset's."),
