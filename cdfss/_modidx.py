@@ -1337,6 +1337,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'cdfss/model/self_support.py'),
                                           'cdfss.model.self_support.principal_features': ( 'model.self_support.html#principal_features',
                                                                                            'cdfss/model/self_support.py'),
+                                          'cdfss.model.self_support.random_projection': ( 'model.self_support.html#random_projection',
+                                                                                          'cdfss/model/self_support.py'),
                                           'cdfss.model.self_support.raw_scores': ( 'model.self_support.html#raw_scores',
                                                                                    'cdfss/model/self_support.py'),
                                           'cdfss.model.self_support.relative': ( 'model.self_support.html#relative',
