@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # a thread that waits spins for some microseconds and then sleeps: spinning on cripples a busy machine, sleeping at once halves the speed of small images
 export GOMP_SPINCOUNT := 10000
 
-.PHONY: help demo test lab docs notebooks readme lock clean
+.PHONY: help demo test browser lab docs notebooks readme lock clean
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
 
@@ -34,6 +34,10 @@ test: $(READY)  ## everything CI checks: notebooks, modules and README in sync, 
 	@$(BIN)/python tests/notebooks.py
 	@echo "2/2 Sync of notebooks and modules, command line, properties, docs"
 	@$(BIN)/python -m pytest -q tests
+
+browser: $(READY)  ## fetch Chromium for the tests that need a browser; they are skipped where there is none
+	@for name in chromium chromium-browser google-chrome chrome; do command -v $$name && exit; done; $(BIN)/playwright install chromium \
+	  || { echo "Chromium could not be fetched. Install your system's instead, for example: sudo apt install chromium" >&2; exit 1; }
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs

@@ -2,7 +2,6 @@
 import functools
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -183,17 +182,6 @@ def test_only_names_with_one_meaning_become_links():
     test_eq(text("[file](../LICENSE), [text](../CHANGELOG.md)"), "[file](files/LICENSE), [text](files/CHANGELOG.md.txt)")
     test_eq(text("[folder](../nbs), [below](#How-it-fails)"), "folder, [below](#how-it-fails)")
     test_eq(linker.files, {"files/LICENSE": root/"LICENSE", "files/CHANGELOG.md.txt": root/"CHANGELOG.md"})
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-    if executable is None: pytest.skip("no Chromium or Chrome on this machine")
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
