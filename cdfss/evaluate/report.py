@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['BENCHMARK', 'PUBLISHED', 'RunOrRows', 'PALETTE', 'Published', 'published', 'read_summary', 'compare',
            'mean_difference', 'difference', 'beside_published', 'frame', 'plot_classes', 'plot_episodes',
-           'plot_thresholds', 'plot_pairs', 'plot_differences']
+           'plot_thresholds', 'plot_pairs', 'plot_differences', 'plot_learning', 'calibration', 'plot_reliability']
 
-# %% ../../nbs/71_evaluate.report.ipynb #815e67a3
+# %% ../../nbs/71_evaluate.report.ipynb #a8c3ca1b
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core import CdfssError, unknown_name
 from .benchmark import read_rows
-from ..metrics import METRICS, bootstrap_draws, class_miou, fb_iou
+from ..metrics import METRICS, bootstrap_draws, bootstrap_interval, class_miou, fb_iou
 
 # %% ../../nbs/71_evaluate.report.ipynb #4b5fb759
 @dataclass(frozen=True)
@@ -119,13 +119,14 @@ def compare(
                      "s an episode": (s["seconds_adapt"] + s["seconds_predict"]) / s["episodes"]})
     return rows
 
-# %% ../../nbs/71_evaluate.report.ipynb #d6e16fb4
+# %% ../../nbs/71_evaluate.report.ipynb #24753a82
 RunOrRows = str | Path | Sequence[Mapping]  # the folder of a run, or its rows
 
 
-def _matched(run: RunOrRows) -> list[Mapping]:
-    rows = read_rows(run) if isinstance(run, (str, Path)) else run
-    return sorted(rows, key=lambda row: (row["seed"], row["episode"]))
+def _rows(run: RunOrRows) -> Sequence[Mapping]: return read_rows(run) if isinstance(run, (str, Path)) else run
+
+
+def _matched(run: RunOrRows) -> list[Mapping]: return sorted(_rows(run), key=lambda row: (row["seed"], row["episode"]))
 
 
 def _score(rows: Sequence[Mapping], metric: str) -> float:
@@ -206,7 +207,7 @@ def _finish(ax, legend: bool, **labels):
     if legend: ax.legend(fontsize=7, title=None, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     elif ax.get_legend(): ax.get_legend().remove()
 
-# %% ../../nbs/71_evaluate.report.ipynb #cc4f3b20
+# %% ../../nbs/71_evaluate.report.ipynb #caf7a34d
 def plot_classes(
     runs: Mapping[str, str | Path],  # Name -> folder, of one data set
 ):                                   # matplotlib Figure
@@ -223,16 +224,19 @@ def plot_classes(
 
 def plot_episodes(
     runs: Mapping[str, str | Path],  # Name -> folder
+    by_class: bool = False,          # Class by class, run beside run
 ):                                   # matplotlib Figure
-    "Every episode's IoU as a point on the run's distribution."
+    "Every episode's IoU as a point on the distribution of its run, or of its run and class."
     import seaborn as sns
     rows = frame(runs)
-    figure, ax = _axes(2 + 0.9 * len(runs), 2.8)
+    places = rows["class"].nunique() * max(1, len(runs) / 2) if by_class else len(runs)
+    figure, ax = _axes(2 + 0.9 * places, 2.8)
     colors = dict(zip(runs, PALETTE * (1 + len(runs) // len(PALETTE))))
-    sns.violinplot(rows, x="run", y="iou", hue="run", palette=colors, inner=None, cut=0, linewidth=0, alpha=0.35, ax=ax)
-    sns.stripplot(rows, x="run", y="iou", hue="run", palette=colors, size=3, jitter=0.15, ax=ax, legend=False)
+    how = dict(data=rows, x="class" if by_class else "run", y="iou", hue="run", palette=colors, dodge=by_class, ax=ax)
+    sns.violinplot(**how, inner=None, cut=0, linewidth=0, alpha=0.35)
+    sns.stripplot(**how, size=3, jitter=0.15, legend=False)
     ax.tick_params(axis="x", rotation=30)
-    _finish(ax, False, xlabel="", ylabel="IoU of an episode (%)")
+    _finish(ax, by_class and len(runs) > 1, xlabel="", ylabel="IoU of an episode (%)")
     return figure
 
 
@@ -286,4 +290,58 @@ def plot_differences(
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)                  # the first name on top, room around the outer dots
+    return figure
+
+# %% ../../nbs/71_evaluate.report.ipynb #f41296ef
+def plot_learning(
+    curves: Mapping[str, Mapping[float, RunOrRows]],  # Name -> amount -> a run
+    xlabel: str = "shots",                            # What there is more of
+    metric: str = "class_miou",                       # or "fb_iou"
+):                                                    # matplotlib Figure
+    "Scores against the amount of something, with 95 % intervals over episodes."
+    if metric not in METRICS: raise unknown_name("metric", metric, METRICS)
+    figure, ax = _axes(4.6, 2.6)
+    for color, (name, runs) in zip(PALETTE * (1 + len(curves) // len(PALETTE)), curves.items()):
+        amounts, rows = zip(*((amount, _rows(runs[amount])) for amount in sorted(runs)))
+        ax.plot(amounts, [_score(some, metric) for some in rows], "o-", color=color, label=name, markersize=4)
+        ax.fill_between(amounts, *zip(*(bootstrap_interval(some, metric) for some in rows)), color=color, alpha=0.15, linewidth=0)
+    if len(every := sorted({amount for runs in curves.values() for amount in runs})) < 9: ax.set_xticks(every)
+    _finish(ax, len(curves) > 1, xlabel=xlabel, ylabel={"class_miou": "class mIoU (%)", "fb_iou": "FB-IoU (%)"}[metric])
+    return figure
+
+# %% ../../nbs/71_evaluate.report.ipynb #c07936f4
+def calibration(
+    run: RunOrRows,   # With `iou` and `expected_iou` in percent; rows without an expectation are left out
+    bins: int = 10,   # Of equal count
+) -> dict:            # Points: `error` mean |expected − true|, `bias` mean expected − true, `calibration`; `expected`, `true` of each bin
+    "How well expected IoUs agree with the true ones."
+    rows = _rows(run)
+    pairs = np.array([(row["expected_iou"], row["iou"]) for row in rows if row.get("expected_iou") is not None], float)
+    if not len(pairs):
+        raise CdfssError("no row has an expected IoU", where=run if isinstance(run, (str, Path)) else "calibration",
+                         remedy="Use a method that estimates its own quality, such as mtmnet with self-support")
+    gaps = pairs[:, 0] - pairs[:, 1]
+    parts = np.array_split(pairs[:, 0].argsort(kind="stable"), min(bins, len(pairs)))
+    expected, true = np.array([pairs[part].mean(0) for part in parts]).T
+    share = np.array([len(part) for part in parts]) / len(pairs)
+    return dict(error=float(np.abs(gaps).mean()), bias=float(gaps.mean()), calibration=float(share @ np.abs(expected - true)),
+                expected=expected, true=true)
+
+
+def plot_reliability(
+    runs: Mapping[str, RunOrRows],  # Name -> a run, or rows with `iou` and `expected_iou`
+    bins: int = 10,                 # Of equal count, over all runs together
+    title: str = "",                # Put before the numbers
+    ax=None,                        # An axes to draw into; default a new figure
+):                                  # matplotlib Figure
+    "True IoU against the expected one: a dot a mask, a colour a run; black the means of the bins. On the diagonal every expectation comes true."
+    rows = {name: [row for row in _rows(run) if row.get("expected_iou") is not None] for name, run in runs.items()}
+    found = calibration([row for some in rows.values() for row in some], bins)
+    figure, ax = (ax.figure, ax) if ax is not None else _axes(4.4, 3.2)
+    ax.plot([0, 100], [0, 100], color="0.7", linewidth=1, zorder=0)
+    for color, (name, some) in zip(PALETTE * (1 + len(rows) // len(PALETTE)), rows.items()):
+        ax.scatter([row["expected_iou"] for row in some], [row["iou"] for row in some], s=14, alpha=0.6, linewidths=0, color=color, label=name)
+    ax.plot(found["expected"], found["true"], "k.-", linewidth=1, label="mean of a bin")
+    ax.set_title(f"{title}{': ' if title else ''}mean |error| {found['error']:.1f}, calibration error {found['calibration']:.1f}", fontsize=9)
+    _finish(ax, True, xlabel="expected IoU (%)", ylabel="true IoU (%)", xlim=(0, 100), aspect="equal")
     return figure
