@@ -11,7 +11,7 @@ _HOME = {
     "Episode": "data.episodes", "Episodes": "data.episodes", "Manifest": "data.episodes", "Support": "data.episodes",
     "sample_manifest": "data.episodes", "open_dataset": "data.readers", "open_manifest": "data.readers", "sample_root": "data.samples",
     "backbone": "model.backbone",
-    "MTMNet": "methods.mtmnet", "Prediction": "methods.base", "build_method": "methods.base",
+    "MTMNet": "methods.mtmnet", "Prediction": "methods.base", "build_method": "methods.base", "load_method": "methods.base",
     "run_benchmark": "evaluate.benchmark",
 }
 __all__ = list(_HOME)

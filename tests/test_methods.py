@@ -15,7 +15,7 @@ from torch import nn
 from cdfss.core import CdfssError, torch_rng
 from cdfss.data.domain_sets import open_reader
 from cdfss.data.episodes import Support
-from cdfss.methods.base import METHODS, build_method, method_class, methods
+from cdfss.methods.base import METHODS, build_method, load_method, method_class, methods
 from cdfss.methods.several import SeveralClasses
 
 QUICK = {"steps": 2, "postprocess": "off"}  # options that make a method quick, where it has them
@@ -131,6 +131,21 @@ def test_a_description_builds_the_method_again(name, task):
     again = build_method(told["name"], backbone=method.backbone, preset=told["preset"], seed=told["seed"], device="cpu", **told["config"])
     assert again.describe() == told
     assert torch.equal(again.adapt(support).predict(queries).score, method.adapt(support).predict(queries).score)
+
+
+@each_method
+@properties
+@given(task=tasks)
+def test_a_saved_method_says_the_same(name, task):
+    support, queries = task
+    method = build(name).adapt(support, queries=queries[:1])
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = load_method(method.save(folder), device="cpu", backbone=method.backbone)
+    assert loaded.support.names == support.names and loaded.seed == method.seed
+    for given in (None, support):                                                      # as it was kept, and with a support given anew
+        if given is not None: loaded.use_support(given)
+        said, says = method.predict(queries), loaded.predict(queries)
+        assert torch.equal(said.score, says.score) and torch.equal(said.mask, says.mask)
 
 
 @each_method

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'Prediction', 'decide_masks', 'Config', 'Method', 'FewShotSegmenter', 'as_backbone', 'LabelPrediction',
-           'DomainAdaptiveSegmenter', 'write_trained', 'read_trained', 'load_method', 'pick_levels', 'directions',
-           'LevelsConfig', 'PyramidSegmenter', 'MaskedPrototype', 'RawConfig', 'RawComparison', 'LinearConfig',
-           'LinearProbe', 'methods', 'method_class', 'build_method']
+           'DomainAdaptiveSegmenter', 'pick_levels', 'directions', 'LevelsConfig', 'PyramidSegmenter',
+           'MaskedPrototype', 'RawConfig', 'RawComparison', 'LinearConfig', 'LinearProbe', 'methods', 'method_class',
+           'build_method', 'write_trained', 'read_trained', 'load_method']
 
-# %% ../../nbs/60_methods.base.ipynb #b5ddca69
+# %% ../../nbs/60_methods.base.ipynb #785371db
 import copy
 import dataclasses
 import hashlib
@@ -20,10 +20,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..core import CdfssError, atomic_path, pick_device, unknown_name
+from ..core import CdfssError, atomic_path, file_sha256, pick_device, unknown_name
 from ..data.domains import Domain, check_pair
 from ..data.episodes import Support
 from ..model.affinity import dense_affinity, fuse_levels, join_shots
@@ -123,7 +124,7 @@ class Method:
             raise CdfssError("an image has values that are not finite", where=self.name, remedy="Look for NaN in the image")
         return images
 
-# %% ../../nbs/60_methods.base.ipynb #dd0501dc
+# %% ../../nbs/60_methods.base.ipynb #a56f698b
 class FewShotSegmenter(Method):
     "Segments images of a class that it is shown on a few labelled ones."
     source_free = True   # Whether the support is all it learns from; False: `fit_source` comes first
@@ -138,7 +139,7 @@ class FewShotSegmenter(Method):
     ):
         super().__init__(preset=preset, device=device, seed=seed, **config_overrides)
         self.backbone = as_backbone(backbone).to(self.device)
-        self.support = None
+        self.support, self.about = None, {}
 
     def fit_source(self,
         source,  # Labelled images of a source domain
@@ -191,6 +192,18 @@ class FewShotSegmenter(Method):
     ):
         "A blank: keep what is needed of the support images for comparison."
 
+    def state(self
+    ) -> dict[str, Tensor]:  # By name; without the support, and without what `remember` finds in it
+        "A blank for methods that learn: what was learned, for `save`."
+        if type(self).fit is not FewShotSegmenter.fit:
+            raise CdfssError("this method does not say what it has learned", where=self.name, remedy="Give its class state() and restore(tensors)")
+        return {}
+
+    def restore(self,
+        tensors: Mapping[str, Tensor],  # As `state` gave them, on the device
+    ):
+        "A blank for methods that learn: take over what was learned; the support is there already, and `remember` comes after."
+
     def score(self,
         images: Tensor,  # `[B,3,H,W]`, checked, on the device
     ) -> Tensor:         # `[B,H,W]`
@@ -228,7 +241,7 @@ def as_backbone(
     if isinstance(backbone, nn.Module): return Backbone(backbone, type(backbone).__name__, None, hash_tensors(backbone))
     return backbone_by_name(backbone)
 
-# %% ../../nbs/60_methods.base.ipynb #b25e6b47
+# %% ../../nbs/60_methods.base.ipynb #ba250fc1
 @dataclass(frozen=True, eq=False)
 class LabelPrediction:
     "What a domain-adaptive method says about a batch of images."
@@ -369,47 +382,6 @@ class DomainAdaptiveSegmenter(Method):
         facts = dict(self.describe(), classes=list(self.classes), channels=self.channels, data=self.data)
         return write_trained(folder, facts, self.network.state_dict())
 
-
-def write_trained(
-    folder: str | Path,             # Holds network.safetensors and method.json afterwards
-    facts: Mapping,                 # What is needed to build the method again, in JSON's types
-    tensors: Mapping[str, Tensor],  # What was learned
-) -> Path:                          # The folder
-    "Keep a trained method without pickling anything."
-    folder = Path(folder)
-    with atomic_path(folder/"network.safetensors") as partial: save_file({name: x.cpu().contiguous() for name, x in tensors.items()}, partial)
-    with atomic_path(folder/"method.json") as partial: partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    return folder
-
-
-def read_trained(
-    folder: str | Path,               # Written by `write_trained`
-) -> tuple[dict, dict[str, Tensor]]:  # Facts, the lists in their configuration as tuples; and tensors on the CPU
-    "What `write_trained` wrote."
-    folder, remedy = Path(folder), "Give a folder that cdfss train or save() wrote"
-    try:
-        facts = json.loads((folder/"method.json").read_text(encoding="utf-8"))
-        facts["config"] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["config"].items()}
-        return facts, load_file(folder/"network.safetensors")
-    except OSError: raise CdfssError("there is no trained method here", where=folder, remedy=remedy) from None
-    except Exception as error: raise CdfssError("the trained method cannot be read", where=folder, remedy=remedy) from error
-
-
-def load_method(
-    folder: str | Path,                    # Written by `DomainAdaptiveSegmenter.save`
-    device: str | torch.device = "auto",   # "auto", "cpu", "cuda", "cuda:N"
-) -> DomainAdaptiveSegmenter:              # Ready to predict, or to be adapted further
-    "A trained method from its folder."
-    facts, tensors = read_trained(folder)
-    kind = method_class(facts["name"])
-    if kind.kind == "few-shot":
-        raise CdfssError(f"{facts['name']} needs its backbone, too", where=folder, remedy=f'Use build_method("{facts["name"]}", backbone=…, trained=FOLDER)')
-    method = kind(preset=facts["preset"], device=device, seed=facts["seed"], **facts["config"])
-    method.build(tuple(facts["classes"]), facts["channels"])
-    method.network.load_state_dict(tensors)
-    method.network.to(method.device)
-    return method
-
 # %% ../../nbs/60_methods.base.ipynb #24ff6080
 def pick_levels(
     maps: list[Tensor],             # The pyramid, `[B,C,h,w]` a level
@@ -506,7 +478,7 @@ class RawComparison(PyramidSegmenter):
         query = directions(features, mean).transpose(0, 1)                         # all pixels of all queries in one row
         return dense_affinity(query.flatten(1), support, labels, scale=1/self.config.temperature).view(query.shape[1:])
 
-# %% ../../nbs/60_methods.base.ipynb #7b91e7cb
+# %% ../../nbs/60_methods.base.ipynb #cd4b6fb6
 @dataclass(frozen=True)
 class LinearConfig(LevelsConfig):
     "Options of `LinearProbe`."
@@ -536,6 +508,17 @@ class LinearProbe(FewShotSegmenter):
                     "penalty": self.config.penalty*sum((weights**2).sum() for weights in self.weights)}
         optimizer = torch.optim.Adam([*self.weights, self.bias], lr=self.config.learning_rate)
         self.history = train(step, optimizer, range(self.config.steps), where="linear probe")
+
+    def state(self):
+        "Which levels take part, their means and weights, and the bias."
+        each = {f"{kind}.{place}": x for kind, some in dict(mean=self.means, weight=self.weights).items() for place, x in zip(self.used, some)}
+        return {"bias": self.bias, **each}
+
+    def restore(self, tensors):
+        "Take over what `state` gave."
+        self.used = sorted(int(name.partition(".")[2]) for name in tensors if name.startswith("mean."))
+        self.means, self.weights = ([tensors[f"{kind}.{place}"] for place in self.used] for kind in ("mean", "weight"))
+        self.bias = tensors["bias"]
 
     def chosen(self,
         maps: list[Tensor],  # The whole pyramid, `[B,C,h,w]` a level
@@ -607,3 +590,96 @@ def build_method(
         raise CdfssError("weights and stages belong to a backbone given by name, but a module was given", where="build_method",
                          remedy="Load and cut the module before giving it")
     return make(backbone, preset=preset, device=device, seed=seed, **options)
+
+# %% ../../nbs/60_methods.base.ipynb #c9b11736
+def write_trained(
+    folder: str | Path,             # Holds network.safetensors and method.json afterwards
+    facts: Mapping,                 # What is needed to build the method again, in JSON's types
+    tensors: Mapping[str, Tensor],  # What was learned
+) -> Path:                          # The folder
+    "Keep a trained method without pickling anything."
+    folder = Path(folder)
+    with atomic_path(folder/"network.safetensors") as partial:
+        save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, partial)
+        facts = {**facts, "network_sha256": file_sha256(partial)}
+        with atomic_path(folder/"method.json") as other: other.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return folder
+
+
+def read_trained(
+    folder: str | Path,               # Written by `write_trained`
+) -> tuple[dict, dict[str, Tensor]]:  # Facts, the lists in their configuration as tuples; and tensors on the CPU
+    "What `write_trained` wrote."
+    folder, remedy = Path(folder), "Give a folder that cdfss train or save() wrote"
+    try:
+        facts = json.loads((folder/"method.json").read_text(encoding="utf-8"))
+        facts["config"] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["config"].items()}
+        if facts["network_sha256"] != file_sha256(folder/"network.safetensors"):
+            raise CdfssError("the file is damaged: it is not the one that method.json speaks of", where=folder/"network.safetensors",
+                             remedy="Copy both files of the folder again, or save the method anew")
+        return facts, load_file(folder/"network.safetensors")
+    except CdfssError: raise
+    except FileNotFoundError: raise CdfssError("there is no trained method here", where=folder, remedy=remedy) from None
+    except Exception as error: raise CdfssError("the trained method cannot be read", where=folder, remedy=remedy) from error
+
+# %% ../../nbs/60_methods.base.ipynb #4a4f2751
+@patch
+def save(self: FewShotSegmenter,
+    folder: str | Path,   # Holds network.safetensors and method.json afterwards
+    about: Mapping = {},  # Whatever else is worth keeping, in JSON's types: the attribute `about` of the loaded method
+) -> Path:                # The folder
+    "Keep the adapted method; `load_method` reads it."
+    if self.source_free: self.check_adapted("save")
+    facts, tensors, support = {**self.describe(), "about": dict(about)}, dict(self.state()), self.support
+    if support is not None:
+        facts["support"] = dict(names=support.names, class_id=support.class_id, episode=support.episode)
+        tensors |= {"support.images": support.images, "support.masks": support.masks}
+    return write_trained(folder, facts, tensors)
+
+
+def _same_backbone(facts: Mapping, backbone, folder: Path) -> Backbone:
+    "The backbone that a method was fitted on."
+    name, remedy = facts["backbone"], "Give the backbone that it was fitted on: load_method(FOLDER, backbone=…)"
+    if backbone is None and facts["stages"] is None:
+        raise CdfssError(f"it was fitted on a backbone of one's own, {name}", where=folder, remedy=remedy)
+    try: backbone = backbone_by_name(name, facts["weights"], facts["stages"]) if backbone is None else as_backbone(backbone)
+    except CdfssError as error: raise CdfssError(f"its backbone {name} cannot be made ({error})", where=folder, remedy=remedy) from None
+    stages = None if backbone.stages is None else list(backbone.stages)
+    for what, was, given in (("weights", facts["weights_sha256"], backbone.weights_sha256), ("stages", facts["stages"], stages)):
+        if was != given:
+            raise CdfssError(f"it was fitted on {name} with other {what} ({was}) than this {backbone.name} has ({given})", where=folder, remedy=remedy)
+    return backbone
+
+
+def load_method(
+    folder: str | Path,                         # Written by a method's `save`
+    device: str | torch.device = "auto",        # "auto", "cpu", "cuda", "cuda:N"
+    backbone: str | nn.Module | None = None,    # Of a few-shot method: where the one that is named in the folder is not at hand, or is one's own
+) -> FewShotSegmenter | DomainAdaptiveSegmenter:   # Ready to predict, or to be adapted further
+    "A trained or adapted method from its folder."
+    facts, tensors = read_trained(folder)
+    try:
+        kind = method_class(facts["name"])
+        if kind.kind == "few-shot": return _load_few_shot(kind, facts, tensors, device, backbone, Path(folder))
+        method = kind(preset=facts["preset"], device=device, seed=facts["seed"], **facts["config"])
+        method.build(tuple(facts["classes"]), facts["channels"])
+        method.network.load_state_dict(tensors)
+        method.network.to(method.device)
+        return method
+    except CdfssError: raise
+    except Exception as error:
+        raise CdfssError(f"the trained method does not fit this version of the package ({type(error).__name__})", where=folder,
+                         remedy="Give a folder that this version wrote, unchanged") from error
+
+
+@torch.no_grad()
+def _load_few_shot(kind, facts, tensors, device, backbone, folder):
+    config = facts["config"] | ({"trained": str(folder)} if "trained" in facts["config"] else {})     # such a method reads what it learned by itself
+    method = kind(_same_backbone(facts, backbone, folder), preset=facts["preset"], device=device, seed=facts["seed"], **config)
+    method.about = facts["about"]
+    if "support" in facts:
+        support = Support(tensors.pop("support.images"), tensors.pop("support.masks"), **facts["support"]).to(method.device)
+        method.support = support
+        method.restore({name: x.to(method.device) for name, x in tensors.items()})
+        method.remember(support)
+    return method

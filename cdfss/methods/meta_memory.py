@@ -6,7 +6,7 @@
 __all__ = ['SMALL', 'PRESETS', 'LADDER', 'PUBLISHED', 'PUBLISHED_SOURCE', 'MetaMemoryConfig', 'draw_episodes', 'vary_places',
            'SourceBatch', 'SourceEpisodes', 'MemoryNetwork', 'MetaMemory', 'Remembering']
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #87ddafed
+# %% ../../nbs/62_methods.meta_memory.ipynb #9ca26a5a
 import copy
 import hashlib
 from collections import OrderedDict
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..core import CdfssError, derive_seed, file_sha256, numpy_rng, unknown_name
 from ..data.episodes import Support
 from ..data.images import read_ignored, read_pair
-from .base import Config, FewShotSegmenter, Prediction, decide_masks, read_trained, write_trained
+from .base import Config, FewShotSegmenter, Prediction, decide_masks, read_trained
 from ..model.asgnet import ASGHead, Stages, head_loss, masked_mean, prediction_scores, shrink_masks
 from ..model.backbone import Backbone
 from ..model.style_memory import StyleMemory, category_contrast, channel_statistics, mix_images, mix_styles, vary_colours
@@ -426,15 +426,13 @@ def fresh(self: MetaMemory
     other.support = None
     return other
 
-# %% ../../nbs/62_methods.meta_memory.ipynb #23fd44cd
+# %% ../../nbs/62_methods.meta_memory.ipynb #e82760cd
 @patch
-def save(self: MetaMemory,
-    folder: str | Path,  # Holds network.safetensors and method.json afterwards
-) -> Path:               # The same
-    "Write what was learned."
+def state(self: MetaMemory
+) -> dict[str, Tensor]:  # By name; without the frozen network
+    "What was learned from the source, for `save`."
     if self.network is None: raise CdfssError("save was called before fit_source", where=self.name, remedy="Call fit_source(source) first")
-    tensors = {name: x for name, x in self.network.state_dict().items() if not name.startswith("stages.")}
-    return write_trained(folder, self.describe(), tensors)
+    return {name: x for name, x in self.network.state_dict().items() if not name.startswith("stages.")}
 
 
 @patch

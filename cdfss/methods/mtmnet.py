@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MENDED', 'SHORT', 'PRESETS', 'CHOICES', 'SEEN_SUPPORTS', 'MTMNetConfig', 'MTMNet', 'compare', 'enlarged']
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #7d3949b0
+# %% ../../nbs/61_methods.mtmnet.ipynb #deafb2f4
 import dataclasses
 import hashlib
 from collections import OrderedDict
@@ -22,7 +22,7 @@ from .base import FewShotSegmenter, Prediction, pick_levels
 from ..model.affinity import dense_affinity, fuse_levels, join_shots
 from ..model.decide import (CrfConfig, binarise, crf_available, crf_image, crf_refine, dynamic_vote, iou_rises,
                                 say_crf_skipped, threshold)
-from ..model.hierarchical_mask import downsample_masks, group_levels
+from ..model.hierarchical_mask import PyramidHeads, downsample_masks, group_levels
 from ..model.self_support import Corrected, SelfSupport, SelfSupportConfig, cue_fits, raw_scores
 from ..train.adapt import AdaptConfig, fit_heads, pyramid, warp_views
 
@@ -56,7 +56,7 @@ CHOICES = {"bn_mode": ("batch", "running"), "postprocess": ("off", "always", "dy
            "vote": ("reference", "clean"), "mask_target": ("truncate", "round"), "triplet_axis": ("space", "channel"),
            "starts": ("heads", "raw", "both"), "self_support": (True, False)}
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #ba0f44cd
+# %% ../../nbs/61_methods.mtmnet.ipynb #eb2ead06
 SEEN_SUPPORTS = 64  # support images of which a fitted method keeps its projections (3.4 MB each for 13 levels at 400²) and deepest maps (15 MB)
 
 
@@ -104,6 +104,26 @@ class MTMNet(FewShotSegmenter):
         if self.heads: self.support_features = self.compared(projected, "call")
         self.helper = SelfSupport(fits, self.config, self.config.drop) if self.config.self_support else None
         self.vote = None                          # on the CRF; taken when it is first asked for
+
+    def state(self):
+        "The heads, which of them stand side by side, the shears, and the first support where it is not the one in use."
+        tensors = {} if self.first_support is self.support else {"first.images": self.first_support.images, "first.masks": self.first_support.masks}
+        if not self.heads: return tensors
+        places = {level: number for number, group in enumerate(self.heads.groups) for level in group}
+        groups = torch.tensor([places[level] for level in sorted(places)])
+        return {**tensors, "groups": groups, "shears": torch.tensor(self.shears), **{f"heads.{name}": x for name, x in self.heads.state_dict().items()}}
+
+    def restore(self, tensors):
+        "Take over what `state` gave."
+        self.heads = self.history = None
+        self.first_support = Support(tensors["first.images"], tensors["first.masks"]) if "first.images" in tensors else self.support
+        if "groups" not in tensors: return
+        groups, learned = tensors["groups"].tolist(), {name.removeprefix("heads."): x for name, x in tensors.items() if name.startswith("heads.")}
+        self.shears = [tuple(shear) for shear in tensors["shears"].tolist()]
+        self.heads = PyramidHeads([learned[f"stacks.{number}.conv_weight"].shape[2:] for number in groups], self.config.width,
+                                  groups=[[level for level, own in enumerate(groups) if own == number] for number in range(max(groups) + 1)])
+        self.heads.load_state_dict(learned)
+        self.heads.to(self.device).requires_grad_(False)
 
     def known(self,
         support: Support,  # The labelled images
