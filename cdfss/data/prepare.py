@@ -511,7 +511,7 @@ RECIPES["segpc2021"] = Recipe("SegPC-2021",
     cited="Gupta et al. 2021; torch_em: segpc.py; SnoopyXI/ImageSegmentation (298 + 200 images with masks, 277 without). "
           "How the benchmark merged the cells is not published")
 
-# %% ../../nbs/13_data.prepare.ipynb #59b38e18
+# %% ../../nbs/13_data.prepare.ipynb #1930c499
 def _as_is(found: Found, role: str, target: str) -> Iterator[Step]:
     "Steps that copy files of one role."
     def make(key, say, file): yield target.format(*key), file
@@ -552,15 +552,15 @@ RECIPES["coco20i"] = Recipe("COCO-20i",
     get="cocodataset.org, Download: train2014.zip, val2014.zip, annotations_trainval2014.zip.",
     looks="train2014/COCO_train2014_<12 digits>.jpg, val2014 likewise, annotations/instances_train2014.json and instances_val2014.json.",
     rules={"image": r"(train|val)2014/(COCO_(?:train|val)2014_\d{12})\.jpe?g", "annotations": r"instances_(train|val)2014\.json"},
-    steps=_coco_steps, known={"image": 82783 + 40504}, cited="Lin et al. 2014; cocodataset.org")
+    steps=_coco_steps, known={"image": 82783 + 40504}, cited="Lin et al. 2014; names as images.cocodataset.org has them")
 
 
 def _colours(path: Path) -> np.ndarray: return colour_codes(np.array(read_image(path)))
 
 
 RECIPES["suim"] = Recipe("SUIM",
-    get="irvlab.cs.umn.edu, SUIM dataset; Kaggle copies.", looks="train_val/images/*.jpg with train_val/masks/*.bmp, TEST likewise.",
-    rules={"image": r"(train_val|TEST)/images/([^/]+)\.jpe?g", "mask": r"(train_val|TEST)/masks/([^/]+)\.bmp"},
+    get="The makers' repository xahidbuffon/SUIM links the archive.", looks="train_val/images/*.jpg with train_val/masks/*.bmp, TEST likewise.",
+    rules={"image": r"((?-i:train_val|TEST))/images/([^/]+)\.jpe?g", "mask": r"((?-i:train_val|TEST))/masks/([^/]+)\.bmp"},
     steps=copied("{}/images/{}.jpg", "{}/masks/{}.bmp", check_labels(_colours, range(8))), known={"pairs": 1525 + 110},
     becomes="Masks in colours are kept; the binary copies in masks/FV … are not needed. Pairs here are pictures with a mask.",
     cited="Islam et al. 2020; xahidbuffon/SUIM; ABCDFSS: data/suim.py")
@@ -580,7 +580,7 @@ RECIPES["gta5"] = Recipe("GTA5",
     looks="images/00001.png … and labels/00001.png ….", rules={"image": r"images/(\d{5})\.png", "mask": r"labels/(\d{5})\.png"},
     steps=_driving("gta5", "images/{}.png", "labels/{}.png"), known={"image": 24966, "mask": 24966}, cited="Richter et al. 2016")
 RECIPES["synthia"] = Recipe("SYNTHIA",
-    get="synthia-dataset.net: SYNTHIA_RAND_CITYSCAPES.rar. It has to be unpacked first, with unrar, unar or 7-Zip.",
+    get="synthia-dataset.cvc.uab.cat: SYNTHIA_RAND_CITYSCAPES.rar. It has to be unpacked first, with unrar, unar or 7-Zip.",
     looks="RAND_CITYSCAPES/RGB/0000000.png … and RAND_CITYSCAPES/GT/LABELS/0000000.png ….",
     rules={"image": r"RGB/(\d{7})\.png", "mask": r"GT/LABELS/(\d{7})\.png"},
     steps=_driving("synthia", "RGB/{}.png", "GT/LABELS/{}.png"), known={"image": 9400, "mask": 9400}, cited="Ros et al. 2016")
@@ -672,7 +672,7 @@ class Journal:
 
 def _uses(step: Step) -> list: return [[file.name, file.size] for file in step.uses]
 
-# %% ../../nbs/13_data.prepare.ipynb #fbb934a7
+# %% ../../nbs/13_data.prepare.ipynb #9a7405dd
 @dataclass(frozen=True)
 class Report:
     "What was prepared, and what was odd. Print it, or `save` it."
@@ -708,7 +708,7 @@ class Report:
                              for kind, count in kinds.items()]) if kinds else "Nothing odd.",
                  text_table([{"not used": place, "files": count} for place, count in list(self.unused.items())[:10]] or [{}]),
                  f"Episodes: {', '.join(self.manifests)}" if self.manifests else ""]
-        return "\n\n".join(filter(None, parts))
+        return "\n\n".join(part for part in parts if part.strip())
 
 # %% ../../nbs/13_data.prepare.ipynb #b21f8f51
 def prepare(
