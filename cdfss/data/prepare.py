@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ARCHIVES', 'CLOSED', 'JUNK', 'RESERVE', 'Found', 'RECIPES', 'LAND', 'CUT', 'LEAST', 'LESIONS', 'JOURNAL', 'WORK',
            'REPORT', 'Odd', 'RawFile', 'list_raw', 'sort_files', 'LeftOut', 'check_mask', 'check_sides', 'check_labels',
-           'Step', 'pair_steps', 'copied', 'encoded', 'Recipe', 'cut_tiles', 'read_lesions', 'merge_cells', 'recipe_of',
-           'explain', 'Journal', 'Report', 'prepare']
+           'Step', 'pair_steps', 'copied', 'encoded', 'Recipe', 'add_recipe', 'cut_tiles', 'read_lesions',
+           'merge_cells', 'recipe_of', 'explain', 'Journal', 'Report', 'prepare']
 
 # %% ../../nbs/13_data.prepare.ipynb #782933ea
 import bz2
@@ -298,10 +298,11 @@ def encoded(
     Image.fromarray(picture).save(file := io.BytesIO(), **({"format": "JPEG", "quality": 95} if suffix == ".jpg" else {"format": "PNG"}))
     return file.getvalue()
 
-# %% ../../nbs/13_data.prepare.ipynb #e36fea91
+# %% ../../nbs/13_data.prepare.ipynb #fcdc6265
 @dataclass(frozen=True)
 class Recipe:
     "What a data set looks like when it comes, and what becomes of it."
+    name: str                                 # Of its reader
     title: str                                # In sentences
     get: str                                  # Where it is to be had
     looks: str                                # What the raw files look like
@@ -315,9 +316,17 @@ class Recipe:
     md5: dict[str, str] = field(default_factory=dict)      # Published digests of archives, by name
 
 
-RECIPES: dict[str, Recipe] = {}
+RECIPES: dict[str, Recipe] = {}   # by name
 
-# %% ../../nbs/13_data.prepare.ipynb #9d1ba98b
+
+def add_recipe(
+    recipe: Recipe,   # With a `name`
+) -> Recipe:          # The same
+    "Make a recipe known by its name."
+    RECIPES[recipe.name] = recipe
+    return recipe
+
+# %% ../../nbs/13_data.prepare.ipynb #3cb779da
 LAND = (6, 3, 5, 2, 1, 7)    # `colour_codes` of agriculture, urban, rangeland, forest, water, barren; 0 is unknown
 CUT, LEAST = 6, 0.048        # tiles a side; a colour must have more than this share of a tile (PATNet, data/preprocess.py)
 
@@ -355,7 +364,7 @@ def _deepglobe_steps(found: Found, note) -> Iterator[Step]:
     yield from tile(found, note)
 
 
-RECIPES["deepglobe"] = Recipe("DeepGlobe",
+add_recipe(Recipe("deepglobe", "DeepGlobe",
     get="Kaggle: balraj98/deepglobe-land-cover-classification-dataset; or the makers' land-train.zip. Home: deepglobe.org. "
         "Tiles that somebody has already cut (Kaggle: heyoujue/deepglobe; PATNet's README) are taken as they are.",
     looks="<number>_sat.jpg beside <number>_mask.png, 2448×2448, in train/ or land-train/; or <1…6>/test/origin and groundtruth.",
@@ -364,9 +373,9 @@ RECIPES["deepglobe"] = Recipe("DeepGlobe",
     steps=_deepglobe_steps, factor=3.,
     becomes="Every image is cut 6×6; tiles of one colour, or with a colour on at most 4.8 %, are dropped; one mask a kind of land.",
     known={"mask": 803, "agriculture": 6891, "urban": 4189, "rangeland": 4333, "forest": 1564, "water": 1370, "barren": 2195},
-    cited="Demir et al. 2018; PATNet: README, data/preprocess.py, issues 3, 17, 33; IFA: issue 14; ABCDFSS: data/README")
+    cited="Demir et al. 2018; PATNet: README, data/preprocess.py, issues 3, 17, 33; IFA: issue 14; ABCDFSS: data/README"))
 
-# %% ../../nbs/13_data.prepare.ipynb #c5b62bf4
+# %% ../../nbs/13_data.prepare.ipynb #a0c8b850
 LESIONS = {"nevus": "1", "melanoma": "2", "seborrheickeratosis": "3"}   # in small letters, nothing else → folder
 
 
@@ -405,7 +414,7 @@ def _isic_steps(found: Found, note) -> Iterator[Step]:
     yield from pair_steps({"image": known, "mask": found["mask"]}, ("image", "mask"), make, note)
 
 
-RECIPES["isic2018"] = Recipe("ISIC 2018",
+add_recipe(Recipe("isic2018", "ISIC 2018",
     get="challenge.isic-archive.com/data, 2018, Task 1: Training Data and Training Ground Truth; and class_id.csv of PATNet's repository "
         "(data/isic). Sorted already: Kaggle heyoujue/isic2018-classwise.",
     looks="ISIC2018_Task1-2_Training_Input.zip (ISIC_<7 digits>.jpg), ISIC2018_Task1_Training_GroundTruth.zip "
@@ -415,9 +424,9 @@ RECIPES["isic2018"] = Recipe("ISIC 2018",
     steps=_isic_steps, skip="(?:Validation|Test)_(?:Input|GroundTruth)/",
     becomes="The photos are sorted into 1 nevus, 2 melanoma, 3 seborrheic keratosis, by the list.",
     known={"nevus": 1867, "melanoma": 519, "seborrheic_keratosis": 208},
-    cited="Codella et al. 2019; PATNet: README, data/isic/class_id.csv, issues 6, 9, 28; ABCDFSS: data/README")
+    cited="Codella et al. 2019; PATNet: README, data/isic/class_id.csv, issues 6, 9, 28; ABCDFSS: data/README"))
 
-# %% ../../nbs/13_data.prepare.ipynb #556e50c1
+# %% ../../nbs/13_data.prepare.ipynb #3428f30a
 def _chest_steps(found: Found, note) -> Iterator[Step]:
     target = lambda key: f"masks/{key[0]}" + ("_mask.png" if key[0].upper().startswith("CHN") else ".png")
     check = check_mask("chest_xray", (0, 255))
@@ -444,7 +453,7 @@ def _chest_steps(found: Found, note) -> Iterator[Step]:
     yield from pair_steps({"image": rest, "mask": found["mask"]}, ("image", "mask"), whole, note)
 
 
-RECIPES["chest_xray"] = Recipe("Chest X-ray",
+add_recipe(Recipe("chest_xray", "Chest X-ray",
     get="Kaggle: nikhilpandey360/chest-xray-masks-and-labels. Or from the National Library of Medicine, Tuberculosis Chest X-ray sets: "
         "NLM-MontgomeryCXRSet.zip and ChinaSet_AllFiles.zip, with Kaggle's yoctoman/shcxr-lung-mask for the Shenzhen masks.",
     looks="CXR_png/CHNCXR_0001_0.png with masks/CHNCXR_0001_0_mask.png (or mask/…), CXR_png/MCUCXR_0001_0.png with "
@@ -452,25 +461,25 @@ RECIPES["chest_xray"] = Recipe("Chest X-ray",
     rules={"left": r"leftMask/(MCUCXR_\d+_\d)\.png", "right": r"rightMask/(MCUCXR_\d+_\d)\.png",
            "mask": r"masks?/((?:CHN|MCU)CXR_\d+_\d)(?:_mask)?\.png", "image": r"(?:CXR_png|images)/((?:CHN|MCU)CXR_\d+_\d)\.png"},
     steps=_chest_steps, becomes="Masks of left and right lungs are united.", known={"image": 800, "pairs": 704},
-    cited="Jaeger et al. 2014; Candemir et al. 2014; Stirenko et al. 2018; PATNet: README, data/lung.py, issue 9; dataset-ninja/chest-xray")
+    cited="Jaeger et al. 2014; Candemir et al. 2014; Stirenko et al. 2018; PATNet: README, data/lung.py, issue 9; dataset-ninja/chest-xray"))
 
-# %% ../../nbs/13_data.prepare.ipynb #71b61c34
-RECIPES["fss1000"] = Recipe("FSS-1000",
+# %% ../../nbs/13_data.prepare.ipynb #59c0c3cd
+add_recipe(Recipe("fss1000", "FSS-1000",
     get="The makers' repository HKUSTCV/FSS-1000 links fewshot_data.zip; "
         "Kaggle: meowmeowmeowmeowmeow/fss1000-a-1000-class-fewshot-segmentation.",
     looks="fewshot_data/<class>/<1…10>.jpg beside <1…10>.png, also fewshot_data/fewshot_data/….",
     rules={"image": r"([^/]+)/(\d+)\.jpe?g", "mask": r"([^/]+)/(\d+)\.png"},
     steps=copied("{}/{}.jpg", "{}/{}.png", check_mask("fss1000", (0, 255))), known={"image": 10000, "mask": 10000},
-    cited="Li et al. 2020; PATNet and ABCDFSS: README")
+    cited="Li et al. 2020; PATNet and ABCDFSS: README"))
 
-RECIPES["wbc"] = Recipe("WBC",
+add_recipe(Recipe("wbc", "WBC",
     get="The makers' repository zxaoyou/segmentation_WBC: Code, Download ZIP (segmentation_WBC-master.zip).",
     looks="Dataset 1/001.bmp beside Dataset 1/001.png, 300 pairs; Dataset 2 likewise, 100 pairs.",
     rules={"image": r"Dataset ([12])/(\d+)\.bmp", "mask": r"Dataset ([12])/(\d+)\.png"},
     steps=copied("Dataset {}/{}.bmp", "Dataset {}/{}.png", check_mask("wbc", (0, 128, 255))), known={"image": 400, "pairs": 400},
-    cited="Zheng et al. 2018; zxaoyou/segmentation_WBC. Which of the two sets MTMNet's benchmark has is not published")
+    cited="Zheng et al. 2018; zxaoyou/segmentation_WBC. Which of the two sets MTMNet's benchmark has is not published"))
 
-# %% ../../nbs/13_data.prepare.ipynb #d7cd0cb9
+# %% ../../nbs/13_data.prepare.ipynb #0490da14
 def merge_cells(
     cells: Sequence[np.ndarray],    # `[H,W]` or `[H,W,C]` uint8 each: 0, 20 (cytoplasm), 40 (nucleus)
 ) -> np.ndarray:                    # `[H,W]` uint8
@@ -500,7 +509,7 @@ def _segpc_steps(found: Found, note) -> Iterator[Step]:
     yield from merged(found, note)
 
 
-RECIPES["segpc2021"] = Recipe("SegPC-2021",
+add_recipe(Recipe("segpc2021", "SegPC-2021",
     get="IEEE DataPort: SegPC-2021 (doi 10.21227/7np1-2q42), TCIA_SegPC_dataset.zip; Kaggle: sbilab/segpc2021dataset.",
     looks="train/x/<number>.bmp with train/y/<number>_<k>.bmp, one a cell; validation likewise; test/x without masks; "
           "or merged already, Images/<number>.png with labels/<number>.png.",
@@ -509,9 +518,9 @@ RECIPES["segpc2021"] = Recipe("SegPC-2021",
     steps=_segpc_steps, becomes="The cells of an image are merged into one mask: 20 cytoplasm, 40 nucleus; BMP becomes PNG.",
     known={"image": 775, "pairs": 498},
     cited="Gupta et al. 2021; torch_em: segpc.py; SnoopyXI/ImageSegmentation (298 + 200 images with masks, 277 without). "
-          "How the benchmark merged the cells is not published")
+          "How the benchmark merged the cells is not published"))
 
-# %% ../../nbs/13_data.prepare.ipynb #1930c499
+# %% ../../nbs/13_data.prepare.ipynb #351a6a3a
 def _as_is(found: Found, role: str, target: str) -> Iterator[Step]:
     "Steps that copy files of one role."
     def make(key, say, file): yield target.format(*key), file
@@ -528,7 +537,7 @@ def _pascal_steps(found: Found, note) -> Iterator[Step]:
     yield from labels({"image": images, "mask": found[role]}, note)
 
 
-RECIPES["pascal5i"] = Recipe("PASCAL-5i",
+add_recipe(Recipe("pascal5i", "PASCAL-5i",
     get="host.robots.ox.ac.uk/pascal/VOC/voc2012: VOCtrainval_11-May-2012.tar; SegmentationClassAug.zip (labels of SBD, as DrSleep's "
         "tensorflow-deeplab-resnet links them).",
     looks="VOCdevkit/VOC2012/JPEGImages/*.jpg, SegmentationClass/*.png, ImageSets/Segmentation/val.txt, and SegmentationClassAug/*.png.",
@@ -537,7 +546,7 @@ RECIPES["pascal5i"] = Recipe("PASCAL-5i",
            "fold": r"splits/(?:pascal/)?(trn|train|val)/(fold\d)\.txt"},
     steps=_pascal_steps, becomes="Photos with labels are checked and copied; SegmentationClassAug is used where it is there.",
     known={"label": 2913, "augmented": 12031}, md5={"VOCtrainval_11-May-2012.tar": "6cd6e144f989b92b3379bac3b3de84fd"},
-    cited="Everingham et al. 2010; Hariharan et al. 2011; torchvision: datasets/voc.py (digest); DrSleep/tensorflow-deeplab-resnet")
+    cited="Everingham et al. 2010; Hariharan et al. 2011; torchvision: datasets/voc.py (digest); DrSleep/tensorflow-deeplab-resnet"))
 
 
 def _coco_steps(found: Found, note) -> Iterator[Step]:
@@ -548,22 +557,23 @@ def _coco_steps(found: Found, note) -> Iterator[Step]:
     for key, file in sorted(found["image"].items()): yield Step("/".join(key), (file,), partial(make, key))
 
 
-RECIPES["coco20i"] = Recipe("COCO-20i",
+add_recipe(Recipe("coco20i", "COCO-20i",
     get="cocodataset.org, Download: train2014.zip, val2014.zip, annotations_trainval2014.zip.",
     looks="train2014/COCO_train2014_<12 digits>.jpg, val2014 likewise, annotations/instances_train2014.json and instances_val2014.json.",
     rules={"image": r"(train|val)2014/(COCO_(?:train|val)2014_\d{12})\.jpe?g", "annotations": r"instances_(train|val)2014\.json"},
-    steps=_coco_steps, known={"image": 82783 + 40504}, cited="Lin et al. 2014; names as images.cocodataset.org has them")
+    steps=_coco_steps, known={"image": 82783 + 40504}, cited="Lin et al. 2014; names as images.cocodataset.org has them"))
 
 
 def _colours(path: Path) -> np.ndarray: return colour_codes(np.array(read_image(path)))
 
 
-RECIPES["suim"] = Recipe("SUIM",
-    get="The makers' repository xahidbuffon/SUIM links the archive.", looks="train_val/images/*.jpg with train_val/masks/*.bmp, TEST likewise.",
+add_recipe(Recipe("suim", "SUIM",
+    get="The makers' repository xahidbuffon/SUIM links the archive.",
+    looks="train_val/images/*.jpg with train_val/masks/*.bmp, TEST likewise.",
     rules={"image": r"((?-i:train_val|TEST))/images/([^/]+)\.jpe?g", "mask": r"((?-i:train_val|TEST))/masks/([^/]+)\.bmp"},
     steps=copied("{}/images/{}.jpg", "{}/masks/{}.bmp", check_labels(_colours, range(8))), known={"pairs": 1525 + 110},
     becomes="Masks in colours are kept; the binary copies in masks/FV … are not needed. Pairs here are pictures with a mask.",
-    cited="Islam et al. 2020; xahidbuffon/SUIM; ABCDFSS: data/suim.py")
+    cited="Islam et al. 2020; xahidbuffon/SUIM; ABCDFSS: data/suim.py"))
 
 
 def _driving(name: str, image: str, label: str) -> Callable:
@@ -575,22 +585,22 @@ def _driving(name: str, image: str, label: str) -> Callable:
     return steps
 
 
-RECIPES["gta5"] = Recipe("GTA5",
+add_recipe(Recipe("gta5", "GTA5",
     get="download.visinf.tu-darmstadt.de/data/from_games: 01_images.zip … 10_images.zip and 01_labels.zip … 10_labels.zip.",
     looks="images/00001.png … and labels/00001.png ….", rules={"image": r"images/(\d{5})\.png", "mask": r"labels/(\d{5})\.png"},
-    steps=_driving("gta5", "images/{}.png", "labels/{}.png"), known={"image": 24966, "mask": 24966}, cited="Richter et al. 2016")
-RECIPES["synthia"] = Recipe("SYNTHIA",
+    steps=_driving("gta5", "images/{}.png", "labels/{}.png"), known={"image": 24966, "mask": 24966}, cited="Richter et al. 2016"))
+add_recipe(Recipe("synthia", "SYNTHIA",
     get="synthia-dataset.cvc.uab.cat: SYNTHIA_RAND_CITYSCAPES.rar. It has to be unpacked first, with unrar, unar or 7-Zip.",
     looks="RAND_CITYSCAPES/RGB/0000000.png … and RAND_CITYSCAPES/GT/LABELS/0000000.png ….",
     rules={"image": r"RGB/(\d{7})\.png", "mask": r"GT/LABELS/(\d{7})\.png"},
-    steps=_driving("synthia", "RGB/{}.png", "GT/LABELS/{}.png"), known={"image": 9400, "mask": 9400}, cited="Ros et al. 2016")
+    steps=_driving("synthia", "RGB/{}.png", "GT/LABELS/{}.png"), known={"image": 9400, "mask": 9400}, cited="Ros et al. 2016"))
 _CITY = r"(train|val)/([^/]+)/([^/]+)"
-RECIPES["cityscapes"] = Recipe("Cityscapes",
+add_recipe(Recipe("cityscapes", "Cityscapes",
     get="cityscapes-dataset.com, with an account: leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip.",
     looks="leftImg8bit/<split>/<city>/*_leftImg8bit.png and gtFine/<split>/<city>/*_gtFine_labelIds.png.",
     rules={"image": rf"leftImg8bit/{_CITY}_leftImg8bit\.png", "mask": rf"gtFine/{_CITY}_gtFine_labelIds\.png"},
     steps=_driving("cityscapes", "leftImg8bit/{0}/{1}/{2}_leftImg8bit.png", "gtFine/{0}/{1}/{2}_gtFine_labelIds.png"),
-    known={"image": 2975 + 500, "mask": 2975 + 500}, cited="Cordts et al. 2016")
+    known={"image": 2975 + 500, "mask": 2975 + 500}, cited="Cordts et al. 2016"))
 
 
 def recipe_of(
@@ -710,7 +720,7 @@ class Report:
                  f"Episodes: {', '.join(self.manifests)}" if self.manifests else ""]
         return "\n\n".join(part for part in parts if part.strip())
 
-# %% ../../nbs/13_data.prepare.ipynb #b21f8f51
+# %% ../../nbs/13_data.prepare.ipynb #ca8728fd
 def prepare(
     name: str,                           # See `RECIPES`
     raw: str | Path,                     # What was downloaded: a folder, or one archive
@@ -721,7 +731,7 @@ def prepare(
     link: bool = False,                  # Files that stay as they are become hard links where that is possible: no second copy
     progress: Callable[[int, int, str], None] | None = None,   # Called with the step's number, their number, and its name
 ) -> Report:                             # Also saved in `out`, as prepared.json
-    "Prepare a data set; after an interruption, go on with the same call. Raises `CdfssError` for damaged or dangerous archives and full disks."
+    "Prepare a data set; after an interruption, go on with the same call. `CdfssError` for damaged or dangerous archives and full disks."
     recipe, raw, out = recipe_of(name), Path(raw), Path(out)
     _check_places(name, raw, out)
     try:
