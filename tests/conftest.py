@@ -84,7 +84,7 @@ class Notebook:
         return [f"{output['ename']}: {output['evalue']}" for output in outputs if output["output_type"] == "error"]
 
     def kernel(self, code, seconds=PATIENCE):
-        "Run code in the notebook's kernel, after all that was sent to it before; returns what it prints."
+        "Run code in the notebook's kernel and return what it prints."
         printed = self.wait("""(async code => {
             const said = [], kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel
             const future = kernel.requestExecute({code, store_history: false})
@@ -94,6 +94,13 @@ class Notebook:
             return said.join("")
         })(argument)""", seconds, code)
         return printed.strip()
+
+    def until(self, code, expected, seconds=PATIENCE):
+        "Wait until the code prints this. A widget sends one change at a time and holds the next back until the kernel has answered."
+        end = time.monotonic() + seconds
+        while (printed := self.kernel(code)) != expected:
+            assert time.monotonic() < end, f"{printed} instead of {expected}"
+            time.sleep(0.1)
 
     def close(self):
         "Stop the kernel and close the tab."
