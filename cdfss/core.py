@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_THREADS', 'CdfssError', 'unknown_name', 'derive_seed', 'numpy_rng', 'torch_rng', 'seed_everything',
-           'pick_device', 'set_threads', 'keep_threads', 'atomic_path', 'file_sha256', 'cache_dir', 'shared']
+           'pick_device', 'set_threads', 'keep_threads', 'atomic_path', 'lock_file', 'file_sha256', 'cache_dir',
+           'shared']
 
 # %% ../nbs/00_core.ipynb #fb1927ac
 import contextlib
@@ -128,6 +129,21 @@ def atomic_path(
         partial.chmod(0o666 & ~mask)   # mkstemp makes files private; an ordinary file follows the umask
         partial.replace(path)
     finally: partial.unlink(missing_ok=True)
+
+# %% ../nbs/00_core.ipynb #3d051eb8
+def lock_file(
+    file,       # Open for writing; the lock holds until it is closed
+) -> bool:      # False if somebody else holds it
+    "Take the operating system's lock on an open file, without waiting."
+    try: import fcntl
+    except ImportError:                          # Windows locks ranges of bytes: take one far behind any content
+        import msvcrt
+        file.seek(1 << 40)
+        lock = lambda: msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else: lock = lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try: lock()
+    except OSError: return False
+    return True
 
 # %% ../nbs/00_core.ipynb #c89e8ed3
 def file_sha256(

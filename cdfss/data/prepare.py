@@ -8,7 +8,7 @@ __all__ = ['ARCHIVES', 'CLOSED', 'JUNK', 'RESERVE', 'Found', 'RECIPES', 'LAND', 
            'Step', 'pair_steps', 'copied', 'encoded', 'Recipe', 'add_recipe', 'cut_tiles', 'read_lesions',
            'merge_cells', 'recipe_of', 'explain', 'Journal', 'Report', 'prepare']
 
-# %% ../../nbs/13_data.prepare.ipynb #782933ea
+# %% ../../nbs/13_data.prepare.ipynb #48a4e619
 import bz2
 import contextlib
 import csv
@@ -36,7 +36,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..core import CdfssError, atomic_path, file_sha256, unknown_name
+from ..core import CdfssError, atomic_path, file_sha256, lock_file, unknown_name
 from .episodes import _path_problem, sample_manifest
 from .images import BORDER, IMAGE_SIZE, colour_codes, mask_to_tensor, read_image, read_labels, read_mask_values
 from .readers import open_dataset, reader_class
@@ -720,7 +720,7 @@ class Report:
                  f"Episodes: {', '.join(self.manifests)}" if self.manifests else ""]
         return "\n\n".join(part for part in parts if part.strip())
 
-# %% ../../nbs/13_data.prepare.ipynb #ca8728fd
+# %% ../../nbs/13_data.prepare.ipynb #8001db20
 def prepare(
     name: str,                           # See `RECIPES`
     raw: str | Path,                     # What was downloaded: a folder, or one archive
@@ -754,10 +754,12 @@ def _check_places(name: str, raw: Path, out: Path):
 
 def _prepare(name, recipe, raw, out, shots, seed, link, progress) -> Report:
     work, odd = out/WORK, []
-    (work/"step").mkdir(parents=True, exist_ok=True)
-    journal = Journal(out/JOURNAL, name)
-    for leftover in out.rglob(".writing-*"): leftover.unlink()
     with contextlib.ExitStack() as stack:
+        if not lock_file(stack.enter_context(open(out/JOURNAL, "ab"))):
+            raise CdfssError("another process is preparing here", where=out, remedy="Wait for it, or give another folder")
+        journal = Journal(out/JOURNAL, name)
+        (work/"step").mkdir(parents=True, exist_ok=True)
+        for leftover in out.rglob(".writing-*"): leftover.unlink()
         found, unused = sort_files(list_raw(raw, work, odd.append, stack), recipe.rules, odd.append, recipe.skip)
         odd += _digests(raw, recipe.md5)
         steps = list(recipe.steps(found, odd.append))

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core import CdfssError, DEFAULT_THREADS, atomic_path, keep_threads, set_threads, unknown_name
+from ..core import CdfssError, DEFAULT_THREADS, atomic_path, keep_threads, lock_file, set_threads, unknown_name
 from ..metrics import bootstrap_interval, class_miou, fb_iou, overlap
 
 # %% ../../nbs/70_evaluate.benchmark.ipynb #d697cbd3
@@ -75,19 +75,6 @@ def read_rows(
     return parse_rows(data[:data.rfind(b"\n") + 1], where=path)
 
 # %% ../../nbs/70_evaluate.benchmark.ipynb #16fa0a86
-def _lock(file) -> bool:
-    "Take the operating system's lock on an open file, without waiting. False if somebody else holds it."
-    try: import fcntl
-    except ImportError:                          # Windows locks ranges of bytes: take one far behind any row
-        import msvcrt
-        file.seek(1 << 40)
-        lock = lambda: msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else: lock = lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try: lock()
-    except OSError: return False
-    return True
-
-
 class RowFile:
     "A rows file open for appending: locked, mended, each row on the disk before the next begins."
     def __init__(self,
@@ -96,7 +83,7 @@ class RowFile:
         self.path = Path(path)
         self.file = open(self.path, "a+b", buffering=0)
         try:
-            if not _lock(self.file):
+            if not lock_file(self.file):
                 raise CdfssError("another benchmark is writing here", where=self.path.parent, remedy="Wait for it, or give another folder")
             self.rows = self._mend()
         except BaseException: self.file.close(); raise
