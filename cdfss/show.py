@@ -163,15 +163,16 @@ def verdict(
     for name, part in zip(VERDICTS, parts): picture = overlay(picture, part, COLORS[name], alpha=0.7)
     return picture, float(100 * parts[0].sum() / max((answer | truth).sum(), 1))
 
-# %% ../nbs/02_show.ipynb #bbc1fe0c
+# %% ../nbs/02_show.ipynb #b9285b3a
 def show_prediction(
     episode,            # An `Episode`; with a mask of `None` the prediction is shown alone
     prediction,         # A `Prediction`: `mask [B,H,W]`, `score [B,H,W]`, `threshold [B]`
     index: int = 0,     # Which of the batch
     size: float = 2.4,  # Of a panel, in inches
+    columns: int = 4,   # Panels in a row
 ):                      # matplotlib Figure
     "Support, query, score map, and the predicted mask against the true one."
-    figure, axes = _grid(4, size=size)
+    figure, axes = _grid(4, columns, size)
     shots, query = len(episode.support.images), as_picture(episode.image)
     _panel(axes[0], overlay(episode.support.images[0], episode.support.masks[0]), "support" if shots == 1 else f"support 1 of {shots}")
     _panel(axes[1], query, "query")
