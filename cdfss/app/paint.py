@@ -123,7 +123,7 @@ class MaskCanvas:
         areas = ", ".join(f"{name} {100*self.mask_of(number).mean():.1f} %" for number, name in self.classes.items())
         return f"{type(self).__name__} {self.image.width}×{self.image.height}, {areas}"
 
-# %% ../../nbs/81_app.paint.ipynb #38525aa9
+# %% ../../nbs/81_app.paint.ipynb #01fdc293
 @patch
 def number_of(self: MaskCanvas,
     which: int | str | None,   # A class's number or name; None: the first; 0: none of them, what the eraser leaves
@@ -145,12 +145,20 @@ def mask_of(self: MaskCanvas,
     return self._labels > 0 if which is None else self._labels == self.number_of(which)
 
 
+def _sampled(labels, step):
+    "The labels at the middle of each square of `step` pixels."
+    rows, columns = (np.minimum(np.arange(0, side, step) + step//2, side - 1) for side in labels.shape)
+    return labels[np.ix_(rows, columns)]
+
+
 @patch
-def picture(self: MaskCanvas) -> np.ndarray:    # `[H,W,3]` float in [0, 1]
+def picture(self: MaskCanvas,
+    step: int = 1,           # How many pixels of the image, in a row, become one of the picture
+) -> np.ndarray:             # `[H,W,3]` float in [0, 1]; ⌈H/step⌉ high
     "The image with what is painted on it."
-    picture = as_picture(self.image)
+    picture, labels = as_picture(self.image.reduce(step)), _sampled(self._labels, step)
     for number, color in self.colors.items():
-        if (mask := self.mask_of(number)).any(): picture = overlay(picture, mask, color)
+        if (mask := labels == number).any(): picture = overlay(picture, mask, color)
     return picture
 
 # %% ../../nbs/81_app.paint.ipynb #a2ce14af
@@ -587,7 +595,7 @@ _STYLE = """
 .cdfss-paint:focus .cdfss-paint-canvas, .cdfss-paint:focus-within .cdfss-paint-canvas { border-color: var(--jp-brand-color1, #1976d2); }
 """
 
-# %% ../../nbs/81_app.paint.ipynb #ba7436d7
+# %% ../../nbs/81_app.paint.ipynb #0a053e51
 @functools.cache
 def _widget_class():
     "The view's class, made when one is first needed: this module is imported where there is no anywidget."
@@ -643,11 +651,9 @@ class Painter(MaskCanvas):
         if self._widget is None: return
         with self._widget.hold_sync():
             if self._loaded is not self._sent:
-                half = self.step//2      # the pixel at the middle of each of the shown ones
-                rows, columns = (np.minimum(np.arange(0, side, self.step) + half, side - 1) for side in self._loaded.shape)
-                self._widget.loaded, self._sent = _runs(self._loaded[np.ix_(rows, columns)].ravel().astype(int)), self._loaded
+                self._widget.loaded, self._sent = _runs(_sampled(self._loaded, self.step).ravel().astype(int)), self._loaded
             self._widget.history = dict(strokes=self.strokes, in_force=self.in_force)
 
     def _repr_mimebundle_(self, **settings):
-        small = Image.fromarray((255*self.picture()).round().astype(np.uint8)).reduce(-(-max(self.image.size)//400))
+        small = Image.fromarray((255*self.picture(-(-max(self.image.size)//400))).round().astype(np.uint8))
         return {**self.widget._repr_mimebundle_(**settings)[0], "text/plain": repr(self), "image/png": _png(small)}
