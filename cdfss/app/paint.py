@@ -299,7 +299,8 @@ def painted_support(
     masks = torch.stack([mask_to_tensor(canvas.mask_of(which), size) for canvas in painted])
     return Support(images, masks, names=tuple(canvas.name or f"image {i}" for i, canvas in enumerate(painted, start=1)))
 
-# %% ../../nbs/81_app.paint.ipynb #57d9aaa9
+# %% ../../nbs/81_app.paint.ipynb #aaadfd07
+#| echo: false
 _RULE = r"""
 // The strokes' rule, step by step as in Python. labels: {values, width, height, step}
 function drawLine({values, width, height, step}, [ax, ay], [bx, by], radius, value) {
@@ -338,7 +339,8 @@ function drawStroke(labels, {points, size, value, fill}) {
 }
 """
 
-# %% ../../nbs/81_app.paint.ipynb #4e030f20
+# %% ../../nbs/81_app.paint.ipynb #9c34ba1e
+#| echo: false
 _VIEW = r"""
 const element = (tag, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(tag), properties)
@@ -575,7 +577,8 @@ function render({model, el}) {
 export default {render}
 """
 
-# %% ../../nbs/81_app.paint.ipynb #4c42b62a
+# %% ../../nbs/81_app.paint.ipynb #6821502c
+#| echo: false
 _STYLE = """
 .cdfss-paint { color: var(--jp-ui-font-color1, inherit); font: 13px/1.4 var(--jp-ui-font-family, sans-serif); outline: none; padding: 2px; }
 .cdfss-paint-bar { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 14px; margin-bottom: 6px; }
