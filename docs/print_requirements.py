@@ -3,4 +3,4 @@ from configparser import ConfigParser
 
 config = ConfigParser(delimiters=["="])
 config.read("settings.ini", encoding="utf-8")
-for key in ("requirements", "lab_requirements", "medical_requirements", "coco_requirements", "dev_requirements"): print(*config["DEFAULT"][key].split(), sep="\n")
+for key in ("requirements", "lab_requirements", "timm_requirements", "medical_requirements", "coco_requirements", "dev_requirements"): print(*config["DEFAULT"][key].split(), sep="\n")
