@@ -365,7 +365,7 @@ def show_attention(
             ax.contour(episode.support.masks[k].cpu(), levels=[0.5], colors=COLORS["support"], linewidths=1)
     return figure
 
-# %% ../../nbs/80_app.explore.ipynb #96fdf69e
+# %% ../../nbs/80_app.explore.ipynb #6183da4a
 class LiveFilm(Film):
     "A film that is shown while it is taken."
     def __init__(self,
@@ -390,11 +390,13 @@ def watch(
 ) -> FewShotSegmenter:        # Adapted
     "Adapt a method and show what its heads say of the query on the way."
     config = bench.config(choice)
-    if getattr(config, "starts", "raw") == "raw":
-        raise CdfssError(f"{choice.method} with this preset fits no heads", where="fitting", remedy="Choose mtmnet with self-support, reference, clean, abcdfss or fast")
+    none = CdfssError(f"{choice.method} fits no heads here", where="fitting", remedy="Choose mtmnet with reference, clean, abcdfss or fast, or with self-support and one shot")
+    if not isinstance(config, LossWeights): raise none
     steps = {round(i*config.steps/(frames - 1)) for i in range(frames)}
     maps = pyramid(bench.method(choice).backbone, bench.episode(choice).image[None])
-    return bench.fit(choice, callbacks=[LiveFilm(maps, tuple(sorted(steps)), show)])
+    method = bench.fit(choice, callbacks=[LiveFilm(maps, tuple(sorted(steps)), show)])
+    if method.history is None: raise none
+    return method
 
 
 def film_pictures(
@@ -565,7 +567,7 @@ def say(
     message.value = f'<span style="color: {color}">{html.escape(said)}</span>'
     return said, error
 
-# %% ../../nbs/80_app.explore.ipynb #e3af1648
+# %% ../../nbs/80_app.explore.ipynb #53d4ae07
 class MaskView(widgets.VBox):
     "Support, query, score map and mask; the histogram below them."
     title = "mask"
@@ -638,8 +640,11 @@ class AttentionView(widgets.VBox):
         if not getattr(method.config, "self_support", False): return ""
         key = "corrected", _fields(choice, "postprocess", "threshold")
         told = self.bench.once("compared", key, lambda: method.corrected(method.as_batch(self.bench.episode(choice).image)))
-        starts = ", ".join(f"{name} counts {float(weight):.2f}" for name, weight in zip(self.start.options, told.starts))
-        return f"; in this image {starts}, and the correction {float(told.share):.2f} of the result"
+        weights = [float(weight) for weight in told.starts]
+        rest = weights[len(self.start.options):]
+        starts = [f"{name} counts {weight:.2f}" for name, weight in zip(self.start.options, weights)]
+        if rest: starts.append(f"starts that compare no pixels {sum(rest):.2f}")
+        return f"; in this image {', '.join(starts)}, and the correction {float(told.share):.2f} of the result"
 
     def _moved(self, place, change):
         if not self.filling: self.query.pixel = [change["new"] if i == place else at for i, at in enumerate(self.query.pixel)]
@@ -785,7 +790,7 @@ class BenchmarkRun:
         iou = overlap(prediction.mask[0], episode.mask, episode.ignore).iou
         return f"{row['query']}: IoU {iou:.2f} %" + ("" if abs(iou - row["iou"]) < 0.01 else f", but the run had {row['iou']:.2f} %: with other versions, or on another device")
 
-# %% ../../nbs/80_app.explore.ipynb #0ffc8a44
+# %% ../../nbs/80_app.explore.ipynb #23e2d02c
 class SegmentedFolder:
     "The masks that `cdfss segment` wrote, with their table."
     def __init__(self,
@@ -820,8 +825,9 @@ class SegmentedFolder:
     def about(self,
         place: int,   # Of the row
     ) -> str:         # A line
-        "Where the mask lies."
-        return str(self.folder/self.rows[place]["mask"])
+        "Where the mask lies, and why it should be checked, if it should."
+        row = self.rows[place]
+        return f"{self.folder/row['mask']}{': ' if row.get('check') else ''}{row.get('check') or ''}"
 
 
 def open_results(
