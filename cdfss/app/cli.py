@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['COUNT', 'PIXELS', 'PATH', 'backbone_options', 'method_options', 'compute_options', 'data_options', 'domain_options',
            'Cli', 'Option', 'Command', 'option', 'main', 'command', 'datasets', 'methods', 'benchmark', 'train',
-           'image_files', 'pair_masks', 'output_names', 'segment_images', 'label_images', 'segment', 'few_episodes',
-           'demo_set', 'demo']
+           'segment', 'few_episodes', 'demo_set', 'demo']
 
-# %% ../../nbs/82_app.cli.ipynb #25b80690
-import csv
+# %% ../../nbs/82_app.cli.ipynb #eff7f1d7
 import json
 import os
 import sys
@@ -412,219 +410,89 @@ def train(out, quiet, seed, threads, shots, **options):
     losses = [{"phase": phase, "steps": history.steps, "last loss": history["total"][-1]} for phase, history in histories.items()]
     click.echo(_text_table(losses) + f"\n\nTrained on {source.title}{f', adapted to {target.title}' if target else ''}. The method: {out}")
 
-# %% ../../nbs/82_app.cli.ipynb #87f083dd
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
-
-
-def image_files(
-    given: tuple[str, ...],  # Files, folders, and patterns such as images/*.png
-    what: str,               # The option, for messages
-) -> list[Path]:             # At least one
-    "All image files that are meant, each once, those of a folder or a pattern sorted by name."
-    import glob
-    from cdfss.core import CdfssError
-    found = []
-    for name in given:
-        path = Path(name)
-        if path.is_dir(): files = sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
-        elif path.exists(): files = [path]
-        else: files = sorted(map(Path, glob.glob(name, recursive=True)))
-        if not files:
-            raise CdfssError("there is no such file, or no image in it", where=f"{what} {name}",
-                             remedy="Give image files, folders, or patterns in quotes")
-        found += files
-    return list(dict.fromkeys(found))
-
-
-def pair_masks(
-    images: list[Path],              # Support images
-    masks: list[Path],               # As many masks
-) -> list[tuple[Path, Path]]:        # (image, mask)
-    "Match masks to images by name where that is possible for all of them, otherwise in the order given."
-    from cdfss.core import CdfssError
-    if len(images) != len(masks):
-        raise CdfssError(f"{len(images)} support image(s) but {len(masks)} mask(s)", where="support", remedy="Give one mask an image")
-    def matches(image): return [m for m in masks if m.stem == image.stem] or [m for m in masks if m.stem.startswith(f"{image.stem}_")]
-    found = [matches(image) for image in images]
-    by_name = all(len(some) == 1 for some in found) and len({some[0] for some in found}) == len(images)
-    return list(zip(images, (some[0] for some in found) if by_name else masks))
-
-
-def output_names(
-    images: list[Path],  # What is segmented
-) -> list[str]:          # A name for each, all different also where case is ignored
-    "The images' names without suffix; a number is added where two are equal."
-    names, taken = [], set()
-    for image in images:
-        name, n = image.stem, 1
-        while name.lower() in taken: n += 1; name = f"{image.stem}_{n}"
-        taken.add(name.lower()); names.append(name)
-    return names
-
-# %% ../../nbs/82_app.cli.ipynb #171c926f
-def _save_png(pixels, path: Path, palette: bytes | None = None):
-    from PIL import Image
-
-    from cdfss.core import atomic_path
-    image = Image.fromarray(pixels)
-    if palette: image.putpalette(palette)
-    with atomic_path(path) as partial: image.save(partial, format="PNG")
-
-
-def _save_table(rows: list[dict], path: Path):
-    from cdfss.core import atomic_path
-    with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader(); table.writerows(rows)
-
-
-def _own_size(values, size: tuple[int, int]):
-    "A map `h w` at an image's own (width, height), bilinear."
-    import torch.nn.functional as F
-    return F.interpolate(values[None, None].float(), size=size[::-1], mode="bilinear", align_corners=False)[0, 0]
-
-
-def segment_images(
-    segmenter,                           # An unadapted method
-    support,                             # A `Support`
-    images: list[Path],                  # What to segment
-    out: Path,                           # Folder: masks/, areas.csv, and as asked for scores/ and overlays/
-    *,
-    adapt: str = "first-episode",        # Fit once, with the first image as unlabelled query, or "every-episode": anew for each image
-    scores: bool = False,                # Also write score maps, grey, black the lowest and white the highest score of the image
-    overlays: bool = False,              # Also write the images with their masks laid over them
-    size: int = 400,                     # Side that images are resized to
-) -> list[dict]:                         # A row an image: `image`, `mask`, `width`, `height`, `area_fraction`, `threshold`, `postprocessed`, `expected_iou` (None where the method expects nothing)
-    "Segment image files and write their masks at their own size."
-    import numpy as np
-    from cdfss.data.episodes import image_to_tensor, read_image
-    from cdfss.show import COLORS, overlay
-    rows, fitted = [], None
-    for path, name in zip(images, output_names(images)):
-        image = read_image(path)
-        query = image_to_tensor(image, size)
-        if fitted is None or adapt == "every-episode": fitted = segmenter.fresh(); fitted.adapt(support, queries=query[None])
-        prediction = fitted.predict(query).to("cpu")
-        mask = (_own_size(prediction.mask[0], image.size) > 0.5).numpy()
-        _save_png(mask.astype(np.uint8) * 255, out/"masks"/f"{name}.png")
-        if scores:
-            score = _own_size(prediction.score[0], image.size).numpy()
-            _save_png((255 * (score - score.min()) / max(np.ptp(score), 1e-12)).round().astype(np.uint8), out/"scores"/f"{name}.png")
-        if overlays: _save_png((255 * overlay(image, mask, COLORS["prediction"])).round().astype(np.uint8), out/"overlays"/f"{name}.png")
-        rows.append(dict(image=str(path), mask=f"masks/{name}.png", width=image.width, height=image.height,
-                         area_fraction=round(float(mask.mean()), 6), threshold=round(float(prediction.threshold[0]), 6),
-                         postprocessed=int(prediction.postprocessed[0]),
-                         expected_iou=None if prediction.expected_iou is None else round(float(prediction.expected_iou[0]), 1)))
-    _save_table(rows, out/"areas.csv")
-    return rows
-
-# %% ../../nbs/82_app.cli.ipynb #f47a564e
-def _own_labels(label, values: list[int], size: tuple[int, int]):
-    "A label map `h w` at an image's own (width, height), as bytes: in each pixel the value with the largest bilinear share."
-    import torch
-    shares = torch.stack([_own_size(label == value, size) for value in values])
-    shares = torch.cat([1 - shares.sum(0, keepdim=True), shares])
-    return torch.tensor([0, *values], dtype=torch.uint8)[shares.argmax(0)].numpy()
-
-
-def label_images(
-    several,                             # An unadapted `SeveralClasses`
-    support: tuple,                      # Images `[N,3,H,W]` and their label maps `[N,H,W]`, of the values of `classes` and 0
-    classes: dict[int, str],             # Value → name
-    images: list[Path],                  # What to label
-    out: Path,                           # Folder: labels/, areas.csv, and as asked for overlays/
-    *,
-    adapt: str = "first-episode",        # As for `segment_images`
-    overlays: bool = False,              # Also write the images with the classes laid over them
-    size: int = 400,                     # Side that images are resized to
-) -> list[dict]:                         # A row an image: `image`, `labels`, `width`, `height`, and `area_fraction_NAME` of each class
-    "Label image files and write the label maps at their own size."
-    import numpy as np
-    from cdfss.data.episodes import image_to_tensor, read_image
-    from cdfss.show import LABEL_PALETTE, overlay
-    colors = {value: LABEL_PALETTE[1 + k % (len(LABEL_PALETTE) - 1)] for k, value in enumerate(classes)}
-    palette = bytes(part for value in range(256) for part in colors.get(value, LABEL_PALETTE[0]))
-    rows, fitted = [], None
-    for path, name in zip(images, output_names(images)):
-        image = read_image(path)
-        query = image_to_tensor(image, size)
-        if fitted is None or adapt == "every-episode": fitted = several.fresh().adapt(*support, classes, queries=query[None], ignore=None)
-        label = _own_labels(fitted.predict(query).to("cpu").label[0], list(classes), image.size)
-        _save_png(label, out/"labels"/f"{name}.png", palette)
-        if overlays:
-            picture = image
-            for value, color in colors.items(): picture = overlay(picture, label == value, "#%02x%02x%02x" % color)
-            _save_png((255 * picture).round().astype(np.uint8), out/"overlays"/f"{name}.png")
-        areas = {f"area_fraction_{what}": round(float((label == value).mean()), 6) for value, what in classes.items()}
-        rows.append(dict(image=str(path), labels=f"labels/{name}.png", width=image.width, height=image.height) | areas)
-    _save_table(rows, out/"areas.csv")
-    return rows
-
-
-def _label_support(pairs: list[tuple[Path, Path]], classes: dict[int, str], size: int) -> tuple:
-    "Images and label maps of a support; values that are no class become 0."
-    import torch
-    from cdfss.data.images import read_label_pair
-    from cdfss.methods.several import class_supports
-    images, labels = (torch.stack(part) for part in zip(*(read_label_pair(*pair, size) for pair in pairs)))
-    labels = torch.where(torch.isin(labels, torch.tensor(list(classes))), labels, 0)
-    class_supports(images, labels, classes, ignore=None, names=[str(image) for image, _ in pairs])    # complain now, by the files' names
-    return images, labels
-
-
+# %% ../../nbs/82_app.cli.ipynb #93078a27
 @command("segment", examples="""\
   cdfss segment --support-images cell.png --support-masks cell_mask.png --images slides/ --out out/cells --overlays
   cdfss segment --support-images a.jpg b.jpg --support-masks a.png b.png --images new/*.jpg --out out/new --backbone resnet50
   cdfss segment --support-images a.png --support-masks a_labels.png --classes 1=rim 2=core --images new/ --out out/parts
+  cdfss segment --support-images cell.png --support-masks cell_mask.png --images slides/ --corrections fixed/ --out out/better
+  cdfss segment --support-images cell.png --support-masks cell_mask.png --images slides/ --out out/cells --save out/model
+  cdfss segment --model out/model --images tomorrow/ --out out/tomorrow
 """)
-@option("Images", "--support-images", metavar="FILE…", many=True, required=True,
-        help="Labelled images: files, a folder, or patterns in quotes.")
-@option("Images", "--support-masks", metavar="FILE…", many=True, required=True,
-        help="Their masks, matched by name, otherwise in the order given.")
+@option("Images", "--support-images", metavar="FILE…", many=True, help="Labelled images: files, a folder, or patterns in quotes.")
+@option("Images", "--support-masks", metavar="FILE…", many=True, help="Their masks, matched by name, otherwise in the order given.")
 @option("Images", "--mask-threshold", type=click.IntRange(1, 255), metavar="VALUE", default=128,
         help="A mask value of at least this is foreground.")
 @option("Images", "--classes", type=_Class(), metavar="VALUE=NAME…", many=True,
         help="The masks are label maps: which value is which class. Other values are background.")
 @option("Images", "--images", metavar="FILE…", many=True, required=True, help="What to segment: files, folders, or patterns in quotes.")
+@option("Images", "--corrections", metavar="DIR",
+        help="Masks of an earlier run, corrected, under the names it gave them: they are learned from, too, and written as they are.")
 @option("Images", "--image-size", type=PIXELS, metavar="PIXELS", default=400, help="Side that images are resized to for the method.")
+@option("Images", "--tile", type=PIXELS, metavar="PIXELS",
+        help="Look at larger images in tiles of this side, each resized to the image size. Best: the side of the labelled images. Default: no tiles.")
+@option("Method", "--model", type=PATH, metavar="DIR", help="A method that --save kept, instead of labelled images and a method.")
 @method_options
 @compute_options
 @option("Output", "--out", type=PATH, metavar="DIR", required=True,
         help="Folder for masks/ (or labels/) and areas.csv; must not exist or be empty.")
 @option("Output", "--scores", is_flag=True, help="Also write score maps.")
 @option("Output", "--overlays", is_flag=True, help="Also write the images with their masks laid over them.")
-def segment(support_images, support_masks, mask_threshold, classes, images, image_size, out, scores, overlays, seed, threads, adapt,
-            **options):
+@option("Output", "--check-below", type=click.FloatRange(0, 100), metavar="PERCENT", default=60.,
+        help="Masks of which a lower IoU is expected are marked in the table.")
+@option("Output", "--save", type=PATH, metavar="DIR", help="Keep the adapted method for --model; must not exist or be empty.")
+def segment(support_images, support_masks, mask_threshold, classes, images, corrections, image_size, tile, model, out, scores, overlays,
+            check_below, save, seed, threads, adapt, **options):
     """Segment your own images from labelled ones.
 
-    One labelled image is enough. Masks are written at the images' own size, with a table of the areas found. With --classes, several
-    classes are found at once, and label maps are written.
+    One labelled image is enough. Masks are written at the images' own size, with a table of the areas found and of the masks to check.
+    With --classes, several classes are found at once, and label maps are written.
     """
+    from cdfss.app.own_images import (MASK, find_corrections, image_files, load_fitted, pair_masks, read_labelled, save_fitted,
+                                      segment_images, worst_first)
     from cdfss.core import CdfssError
-    from cdfss.data.episodes import Support, read_image
-    context, names = click.get_current_context(), dict(classes)
+    from cdfss.data.images import read_image
+    context, names = click.get_current_context(), dict(classes) or MASK
     if classes: _refuse(context, ("mask_threshold", "scores"), "--classes")
     if len(names) < len(classes): raise click.UsageError("--classes names a value twice", context)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CdfssError("there is something already", where=out, remedy="Give another folder")
-    pairs = pair_masks(image_files(support_images, "--support-images"), image_files(support_masks, "--support-masks"))
-    for image, mask in pairs: click.echo(f"support: {image} with {mask}", err=True)
-    if classes: support = _label_support(pairs, names, image_size)
-    else: support = Support.from_files(*zip(*pairs), size=image_size, threshold=mask_threshold)
-    files = image_files(images, "--images")
+    if model: _refuse(context, ("support_images", "support_masks", "mask_threshold", "classes", "corrections", "image_size", "tile", "method", "preset",
+                                "adapt", "postprocess", "settings", "seed", "save"), "--model")
+    elif not support_images or not support_masks: raise click.UsageError("--support-images and --support-masks are needed, or --model", context)
+    if save and adapt == "every-episode": raise click.UsageError("--save has no meaning with --adapt every-episode", context)
+    for folder in filter(None, (out, save)):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CdfssError("there is something already", where=folder, remedy="Give another folder")
+    files, given, labelled = image_files(images, "--images"), {}, None
+    if not model:
+        pairs = pair_masks(image_files(support_images, "--support-images"), image_files(support_masks, "--support-masks"))
+        for image, mask in pairs: click.echo(f"support: {image} with {mask}", err=True)
+        how = dict(size=image_size, classes=names, threshold=mask_threshold, tile=tile)
+        labelled, own = read_labelled(pairs, **how), {image.resolve(): mask for image, mask in pairs}
+        given = {file: own[file.resolve()] for file in files if file.resolve() in own}
+        if corrections:
+            corrected = find_corrections(files, corrections)
+            labelled, given = labelled + read_labelled(corrected.items(), corrected=True, **how), given | corrected
     for file in files: read_image(file)                    # the last of a hundred images may be broken: say so before the first is done
     _compute_with(threads)
-    segmenter = _builder(**options)(seed)
-    adapt = adapt or getattr(getattr(segmenter, "config", None), "adapt", "first-episode")
-    if classes:
-        from cdfss.methods.several import SeveralClasses
-        rows = label_images(SeveralClasses(segmenter), support, names, files, out, adapt=adapt, overlays=overlays, size=image_size)
-        _echo_rows([{"image": row["image"]} | {f"{name} %": 100 * row[f"area_fraction_{name}"] for name in names.values()} for row in rows])
-        return click.echo(f"\n{len(rows)} label map(s) in {out/'labels'}, areas in {out/'areas.csv'}")
-    rows = segment_images(segmenter, support, files, out, adapt=adapt, scores=scores, overlays=overlays, size=image_size)
-    expected = lambda row: {} if row["expected_iou"] is None else {"expected IoU %": row["expected_iou"]}
-    _echo_rows([{"image": row["image"], "foreground %": 100 * row["area_fraction"]} | expected(row) for row in rows])
-    click.echo(f"\n{len(rows)} mask(s) in {out/'masks'}, areas in {out/'areas.csv'}")
+    if model:
+        from cdfss.model.backbone import backbone
+        weights = None if options["weights"].lower() == "none" else options["weights"]
+        method, tile = load_fitted(model, options["device"], options["backbone"] and backbone(options["backbone"], weights, _stages(options["stages"])))
+        if scores and len(method.methods) > 1: raise click.UsageError("--scores has no meaning with a model of several classes", context)
+    else: method = _builder(**options)(seed)
+    adapt = adapt or getattr(getattr(method, "config", None), "adapt", "first-episode")
+    if labelled is not None and adapt != "every-episode":
+        method, labelled = labelled.fit(method, next((file for file in files if file not in given), None), tile), None
+    if save: click.echo(f"model: {save_fitted(method, save, tile)}", err=True)
+    rows = segment_images(method, files, out, labelled=labelled, adapt=adapt, given=given, tile=tile, scores=scores, overlays=overlays,
+                          threshold=mask_threshold, below=check_below)
+    area = {name: f"{name.removeprefix('area_fraction').lstrip('_') or 'foreground'} %" for name in rows[0] if name.startswith("area_fraction")}
+    expected = {name: f"expected IoU{name.removeprefix('expected_iou').replace('_', ' ', 1)} %" for name in rows[0] if name.startswith("expected_iou")}
+    columns = {"image": "image", **area, **{name: title for name, title in expected.items() if any(row[name] is not None for row in rows)}, "check": "check"}
+    _echo_rows([{title: 100*row[name] if name in area else row[name] for name, title in columns.items()} for row in worst_first(rows)])
+    kind = "mask" if "mask" in rows[0] else "label map"
+    click.echo(f"\n{len(rows)} {kind}(s) in {out/('masks' if kind == 'mask' else 'labels')}, areas in {out/'areas.csv'}, "
+               f"{sum(bool(row['check']) for row in rows)} to be checked")
 
 # %% ../../nbs/82_app.cli.ipynb #944e434b
 def few_episodes(

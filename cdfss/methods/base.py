@@ -622,7 +622,7 @@ def read_trained(
     except FileNotFoundError: raise CdfssError("there is no trained method here", where=folder, remedy=remedy) from None
     except Exception as error: raise CdfssError("the trained method cannot be read", where=folder, remedy=remedy) from error
 
-# %% ../../nbs/60_methods.base.ipynb #4a4f2751
+# %% ../../nbs/60_methods.base.ipynb #c8e6cf64
 @patch
 def save(self: FewShotSegmenter,
     folder: str | Path,   # Holds network.safetensors and method.json afterwards
@@ -647,6 +647,7 @@ def _same_backbone(facts: Mapping, backbone, folder: Path) -> Backbone:
     stages = None if backbone.stages is None else list(backbone.stages)
     for what, was, given in (("weights", facts["weights_sha256"], backbone.weights_sha256), ("stages", facts["stages"], stages)):
         if was != given:
+            was, given = (str(x)[:12] if what == "weights" else x for x in (was, given))                    # of a hash, a few digits will do
             raise CdfssError(f"it was fitted on {name} with other {what} ({was}) than this {backbone.name} has ({given})", where=folder, remedy=remedy)
     return backbone
 
