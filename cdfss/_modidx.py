@@ -36,6 +36,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'cdfss.app.cli.main': ('app.cli.html#main', 'cdfss/app/cli.py'),
                                'cdfss.app.cli.methods': ('app.cli.html#methods', 'cdfss/app/cli.py'),
                                'cdfss.app.cli.option': ('app.cli.html#option', 'cdfss/app/cli.py'),
+                               'cdfss.app.cli.prepare': ('app.cli.html#prepare', 'cdfss/app/cli.py'),
                                'cdfss.app.cli.segment': ('app.cli.html#segment', 'cdfss/app/cli.py'),
                                'cdfss.app.cli.train': ('app.cli.html#train', 'cdfss/app/cli.py')},
             'cdfss.app.explore': { 'cdfss.app.explore.Attention': ('app.explore.html#attention', 'cdfss/app/explore.py'),

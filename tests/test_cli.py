@@ -64,7 +64,7 @@ def count_rows(folder: Path) -> int:
 
 def test_help_explains_every_command():
     text = succeed("--help").output
-    for name in ("benchmark", "segment", "demo", "datasets", "methods"):
+    for name in ("benchmark", "segment", "demo", "datasets", "prepare", "methods"):
         assert name in text
         assert "--help" in succeed(name, "--help").output
     assert "Examples:" in succeed("benchmark", "--help").output
