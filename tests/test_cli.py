@@ -303,6 +303,61 @@ def test_one_class_on_the_command_line_is_the_mask(own, adapt):
         assert np.array_equal(np.asarray(Image.open(mask)), np.asarray(Image.open(own/"labelled"/"labels"/mask.name)))
 
 
+def test_segment_writes_masks_over_pictures_as_they_are_shown(own):
+    exif = Image.Exif(); exif[0x0112] = 6
+    picture = Image.open(own/"a"/"1.png")
+    (own/"kinds").mkdir()
+    picture.save(own/"kinds"/"turned.jpg", exif=exif, quality=95)
+    picture.convert("CMYK").save(own/"kinds"/"cmyk.tif")
+    picture.quantize(64).save(own/"kinds"/"palette.png")
+    pages = [Image.fromarray(np.asarray(picture)[..., c].astype(np.uint16)*200) for c in range(3)]
+    pages[0].save(own/"kinds"/"stack.tif", save_all=True, append_images=pages[1:])
+    succeed(*segment(own, "--overlays", images=[own/"kinds"]))
+    sizes = {path.stem: Image.open(path).size for path in (own/"out"/"masks").iterdir()}
+    stack = {f"stack_p00{page}": (120, 90) for page in (1, 2, 3)}
+    assert sizes == {"turned": (90, 120), "cmyk": (120, 90), "palette": (120, 90)} | stack
+    assert sizes == {path.stem: Image.open(path).size for path in (own/"out"/"overlays").iterdir()}
+    with open(own/"out"/"areas.csv", newline="") as file: assert {row["image"].rpartition("#")[2] for row in csv.DictReader(file)} >= {"p001", "p002", "p003"}
+    succeed(*segment(own, images=[own/"a"], out=[own/"straight"]))
+    upright = np.asarray(Image.open(own/"out"/"masks"/"turned.png")) > 0
+    straight = np.rot90(np.asarray(Image.open(own/"straight"/"masks"/"1.png")) > 0, -1)
+    assert (upright & straight).sum()/(upright | straight).sum() > 0.8                           # it lies where a viewer shows the disc
+    again = segment(own, images=[own/"a"], support_images=[own/"kinds"/"turned.jpg"], support_masks=[own/"out"/"masks"/"turned.png"], out=[own/"again"])
+    succeed(*again)                                                                             # and is a mask of the picture as it is shown
+    assert "as it is shown" in refuse(*segment(own, support_images=[own/"kinds"/"turned.jpg"], support_masks=[own/"support_mask.png"], out=[own/"no"]))
+
+
+def test_segment_learns_from_corrected_masks(own):
+    succeed(*segment(own, images=[own/"a", own/"b"]))
+    (own/"fixed").mkdir()
+    corrected = Image.fromarray((np.asarray(Image.open(own/"out"/"masks"/"grey.png")) > 0)[:, ::-1].astype(np.uint8)*255)
+    corrected.save(own/"fixed"/"grey.png")
+    Image.new("L", (120, 90)).save(own/"fixed"/"sixteen.png")                                   # nothing there: nothing to learn, but an answer
+    succeed(*segment(own, "--corrections", own/"fixed", images=[own/"a", own/"b"], out=[own/"second"]))
+    with open(own/"second"/"areas.csv", newline="") as file: given = {row["mask"]: row["given"] for row in csv.DictReader(file)}
+    assert [name for name, one in given.items() if one == "1"] == ["masks/grey.png", "masks/sixteen.png"]
+    assert np.array_equal(np.asarray(Image.open(own/"second"/"masks"/"grey.png")), np.asarray(corrected))
+    assert (own/"second"/"masks"/"1.png").read_bytes() != (own/"out"/"masks"/"1.png").read_bytes()
+    corrected.save(own/"fixed"/"nobody.png")
+    assert "nobody.png: no image has the name" in refuse(*segment(own, "--corrections", own/"fixed", images=[own/"a", own/"b"], out=[own/"third"]))
+
+
+@pytest.mark.parametrize("more", [[], ["--tile", 60], ["--classes", "255=disc", "128=rim"]])
+def test_a_saved_model_says_the_same_in_another_process(own, more):
+    values = np.asarray(Image.open(own/"support_mask.png")).copy()
+    values[20:40, 20:30] = 128
+    Image.fromarray(values).save(own/"support_mask.png")
+    task = segment(own, *more, images=[own/"a", own/"b"])
+    succeed(*task[:1], *(["--method", "mtmnet", "--preset", "self-support"] + QUICK[2:]), *task[1 + len(QUICK):], "--save", own/"model", *(["--scores"] if "--classes" not in more else []))
+    later = ["segment", "--model", own/"model", *QUICK[2:], "--images", own/"a", own/"b", "--out", own/"later", *(["--scores"] if "--classes" not in more else [])]
+    other = start(*later)
+    assert other.wait(60) == 0, other.stderr.read()
+    made = sorted(path.relative_to(own/"out") for path in (own/"out").rglob("*") if path.is_file())
+    assert made == sorted(path.relative_to(own/"later") for path in (own/"later").rglob("*") if path.is_file())
+    for name in made: assert (own/"out"/name).read_bytes() == (own/"later"/name).read_bytes(), name      # expected IoU and thresholds, too
+    assert "already" in refuse(*segment(own, "--save", own/"model", out=[own/"new"]))
+
+
 def _small(folder):
     Image.new("L", (12, 9), 2).save(folder/"small.png")
     return folder/"small.png"

@@ -438,7 +438,7 @@ def train(out, quiet, seed, threads, shots, **options):
     losses = [{"phase": phase, "steps": history.steps, "last loss": history["total"][-1]} for phase, history in histories.items()]
     click.echo(_text_table(losses) + f"\n\nTrained on {source.title}{f', adapted to {target.title}' if target else ''}. The method: {out}")
 
-# %% ../../nbs/82_app.cli.ipynb #93078a27
+# %% ../../nbs/82_app.cli.ipynb #e0ec08ab
 @command("segment", examples="""\
   cdfss segment --support-images cell.png --support-masks cell_mask.png --images slides/ --out out/cells --overlays
   cdfss segment --support-images a.jpg b.jpg --support-masks a.png b.png --images new/*.jpg --out out/new --backbone resnet50
@@ -476,10 +476,9 @@ def segment(support_images, support_masks, mask_threshold, classes, images, corr
     One labelled image is enough. Masks are written at the images' own size, with a table of the areas found and of the masks to check.
     With --classes, several classes are found at once, and label maps are written.
     """
-    from cdfss.app.own_images import (MASK, find_corrections, image_files, load_fitted, pair_masks, read_labelled, save_fitted,
-                                      segment_images, worst_first)
+    from cdfss.app.own_images import (MASK, check_images, find_corrections, image_files, image_side, load_fitted, pair_masks, read_labelled,
+                                      save_fitted, segment_images, worst_first)
     from cdfss.core import CdfssError
-    from cdfss.data.images import read_image
     context, names = click.get_current_context(), dict(classes) or MASK
     if classes: _refuse(context, ("mask_threshold", "scores"), "--classes")
     if len(names) < len(classes): raise click.UsageError("--classes names a value twice", context)
@@ -500,12 +499,13 @@ def segment(support_images, support_masks, mask_threshold, classes, images, corr
         if corrections:
             corrected = find_corrections(files, corrections)
             labelled, given = labelled + read_labelled(corrected.items(), corrected=True, **how), given | corrected
-    for file in files: read_image(file)                    # the last of a hundred images may be broken: say so before the first is done
+    if not model: check_images(files, image_size, tile)
     _compute_with(threads)
     if model:
         from cdfss.model.backbone import backbone
         weights = None if options["weights"].lower() == "none" else options["weights"]
         method, tile = load_fitted(model, options["device"], options["backbone"] and backbone(options["backbone"], weights, _stages(options["stages"])))
+        check_images(files, image_side(method), tile)
         if scores and len(method.methods) > 1: raise click.UsageError("--scores has no meaning with a model of several classes", context)
     else: method = _builder(**options)(seed)
     adapt = adapt or getattr(getattr(method, "config", None), "adapt", "first-episode")
