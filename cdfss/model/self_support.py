@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CUES', 'LINE', 'SelfSupportConfig', 'standardise', 'raw_scores', 'random_projection', 'random_features',
-           'principal_features', 'colours', 'soft_discriminant', 'keep_area', 'relative', 'neighbourhood', 'correct',
-           'mix', 'fit_to_truth', 'mask_iou', 'Corrected', 'grid_size', 'View', 'join_views', 'describe', 'cue_fits',
-           'explain', 'expected_iou', 'on_grid', 'SelfSupport', 'sharpness']
+           'principal_features', 'colours', 'fisher', 'soft_discriminant', 'keep_area', 'relative', 'neighbourhood',
+           'correct', 'mix', 'fit_to_truth', 'mask_iou', 'Corrected', 'grid_size', 'View', 'join_views', 'describe',
+           'cue_fits', 'explain', 'expected_iou', 'on_grid', 'SelfSupport', 'sharpness']
 
 # %% ../../nbs/53_model.self_support.ipynb #0243ef7f
 import math
@@ -112,22 +112,36 @@ def colours(
     found = found - found.mean(2, keepdim=True)
     return found/(found.square().mean(2, keepdim=True).sqrt() + 1e-2)
 
-# %% ../../nbs/53_model.self_support.ipynb #9426d3b7
+# %% ../../nbs/53_model.self_support.ipynb #0c6629a5
+def fisher(
+    weight: Tensor,      # `… `: Σw, the sum of the labels, which are in [0, 1]
+    square: Tensor,      # `… d d`: Σxxᵀ
+    inside: Tensor,      # `… d`: Σwx
+    whole: Tensor,       # `… d`: Σx
+    pixels: int,         # How many pixels were summed over
+    ridge: float = 1.0,  # In units of the mean variance within the classes
+) -> tuple[Tensor, Tensor]:  # `… d` axis and `…` offset: the log-odds are `axis·x + offset`, 0 half-way between the class means
+    "Fisher's linear discriminant from sums over pixels."
+    weight = weight.clamp(1e-6*pixels, (1 - 1e-6)*pixels)[..., None]
+    one, zero = inside/weight, (whole - inside)/(pixels - weight)
+    outer = lambda mean, share: share[..., None]*mean[..., :, None]*mean[..., None, :]
+    within = square/pixels - outer(one, weight/pixels) - outer(zero, 1 - weight/pixels)
+    scale = within.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=0)[..., None, None]
+    within = within + (ridge*scale + 1e-6)*torch.eye(within.shape[-1], device=within.device, dtype=within.dtype)
+    axis = torch.linalg.solve(within, one - zero)
+    return axis, -(axis*(one + zero)).sum(-1)/2
+
+
 def soft_discriminant(
     x: Tensor,            # `b d n`: what is known of each pixel
-    weights: Tensor,      # `b n` in [0, 1]: the belief that it is foreground
+    weights: Tensor,      # `b s n` in [0, 1]: `s` beliefs that it is foreground
     ridge: float = 1.0,   # In units of the mean variance within the classes
-    moment: Tensor | None = None,  # `b d d`: `x@x.mT/n`, where it is known already
-) -> Tensor:              # `b n`: log-odds, 0 half-way between the class means
-    "Fisher's linear discriminant, fitted to soft labels."
-    n, moment = x.shape[2], x@x.mT/x.shape[2] if moment is None else moment
-    weights = weights.clamp(1e-6, 1 - 1e-6)[:, None]
-    means = [(x@w.mT)/w.sum(2, keepdim=True) for w in (weights, 1 - weights)]
-    within = moment - sum(w.sum(2, keepdim=True)/n*(m@m.mT) for w, m in zip((weights, 1 - weights), means))
-    scale = within.diagonal(dim1=1, dim2=2).mean(1).clamp(min=0)[:, None, None]
-    within = within + (ridge*scale + 1e-6)*torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
-    axis = torch.linalg.solve(within, means[0] - means[1])
-    return (axis.mT@x - axis.mT@(means[0] + means[1])/2)[:, 0]
+    square: Tensor | None = None,  # `b d d`: `x@x.mT`, where it is known already
+) -> Tensor:              # `b s n`: log-odds, 0 half-way between the class means
+    "Fisher's linear discriminant, fitted to soft labels, for each belief."
+    square = x@x.mT if square is None else square
+    axis, offset = fisher(weights.sum(2), square[:, None], weights@x.mT, x.sum(2)[:, None], x.shape[2], ridge)
+    return axis@x + offset[..., None]
 
 # %% ../../nbs/53_model.self_support.ipynb #ffabe88b
 def keep_area(
@@ -142,7 +156,7 @@ def keep_area(
         low, high = torch.where(too_much, low, middle), torch.where(too_much, middle, high)
     return logits + ((low + high)/2)[:, None]
 
-# %% ../../nbs/53_model.self_support.ipynb #5e3d1c6a
+# %% ../../nbs/53_model.self_support.ipynb #ba5f6afd
 def relative(
     scores: Tensor,      # `b h w`
     drop: float = 0.05,  # See `cdfss.model.decide.threshold`
@@ -165,24 +179,25 @@ def neighbourhood(
 
 
 def correct(
-    starts: Tensor,     # `b h w`: first guesses on the grid
-    x: Tensor,          # `b d n`: what is known of each pixel of the grid
+    starts: Tensor,      # `s b h w`: first guesses on the grid
+    x: Tensor,           # `b d n`: what is known of each pixel of the grid
     config: SelfSupportConfig = SelfSupportConfig(),
     drop: float = 0.05,  # See `cdfss.model.decide.threshold`
-) -> Tensor:            # `b h w`: probabilities
-    "What a discriminant makes of the guesses."
-    start = relative(starts, drop)
+) -> Tensor:             # `s b h w`: probabilities
+    "What a discriminant makes of the guesses, each by itself."
+    belief, square = starts.flatten(0, 1), x@x.mT
+    start = relative(belief, drop)
     context = config.context*neighbourhood(start, config.reach).clamp(.02, .98).logit().flatten(1)
-    belief, moment = starts, x@x.mT/x.shape[2]
     for _ in range(config.rounds):
         above = belief - threshold(belief, drop)[:, None, None]
         weights = (config.steepness*above/(belief.std((1, 2), keepdim=True) + 1e-6)).sigmoid().flatten(1)
         area = (weights > .5).float().mean(1).clamp(.005, .995)
-        told = keep_area(soft_discriminant(x, weights, config.ridge, moment) + context, area).sigmoid().view_as(start)
+        odds = soft_discriminant(x, weights.unflatten(0, starts.shape[:2]).transpose(0, 1), config.ridge, square).transpose(0, 1).flatten(0, 1)
+        told = keep_area(odds + context, area).sigmoid().view_as(start)
         belief = (start + told)/2
-    return told
+    return told.view_as(starts)
 
-# %% ../../nbs/53_model.self_support.ipynb #bfc3a055
+# %% ../../nbs/53_model.self_support.ipynb #4eb19197
 CUES = ((1., 0.), (1., 1.), (1., 3.), (1., 10.), (0., 1.))  # what features and colours count
 
 
@@ -201,10 +216,10 @@ def fit_to_truth(
     config: SelfSupportConfig = SelfSupportConfig(),
 ) -> Tensor:          # `b`: IoU in [0, 1]
     "How well a discriminant, once told the truth, describes it."
-    weights, moment = truth.clamp(.01, .99), x@x.mT/x.shape[2]
+    weights, square = truth.clamp(.01, .99), x@x.mT
     for _ in range(config.rounds):
         area = (weights > .5).float().mean(1).clamp(.005, .995)
-        claimed = keep_area(soft_discriminant(x, weights, config.ridge, moment), area) > 0
+        claimed = keep_area(soft_discriminant(x, weights[:, None], config.ridge, square)[:, 0], area) > 0
         weights = .05 + .9*claimed.float()
     return mask_iou(claimed, truth > .5)
 
@@ -218,7 +233,7 @@ def mask_iou(
     union = torch.maximum(a, b).sum(1)
     return torch.where(union > 0, torch.minimum(a, b).sum(1)/union.clamp(min=1e-9), 1)
 
-# %% ../../nbs/53_model.self_support.ipynb #0bd7e4b2
+# %% ../../nbs/53_model.self_support.ipynb #a0fcba40
 LINE = (-0.36, 1.31)  # IoU ≈ LINE[0] + LINE[1]·soft IoU: least squares over wbc, nuclei and skin, ResNet-50 v2, 1 shot
 
 
@@ -292,8 +307,8 @@ def explain(
     "What the images make of the guesses, each guess by itself."
     cues, told = cues*(cues >= .02), 0
     for weight, cue in zip((cues/cues.sum()).tolist(), CUES):
-        if weight: told = told + weight*correct(starts.flatten(0, 1), mix(view.principal, view.colour, cue).repeat(len(starts), 1, 1), config, drop)
-    return told.view_as(starts)
+        if weight: told = told + weight*correct(starts, mix(view.principal, view.colour, cue), config, drop)
+    return told
 
 
 def expected_iou(
