@@ -11,15 +11,21 @@ It can be stopped at any time and goes on where it stopped. Needs the images and
 """
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
+import torch
+import torch.nn.functional as F
 from common import BACKBONES, SETS, here, need_images, real_episodes, run_once
 
 from cdfss.core import set_threads, unknown_name
 from cdfss.evaluate.benchmark import read_rows, summarise, versions
 from cdfss.evaluate.report import mean_difference
 from cdfss.methods.base import build_method
+from cdfss.model import losses
 from cdfss.model.backbone import CachedBackbone, backbone
+from cdfss.model.decide import binarise
 
 COMMON = {"preset": "reference", "postprocess": "off"}
 NOTHING = dict(contrast=0.0, prototype=0.0, mask=0.0, triplet=0.0, keep=0.0)
@@ -60,9 +66,55 @@ DEFAULT = {  # the same for what MTMNet() does: one step after the other from th
     "frozen features, corrected": dict(preset="instant"),
     "heads, corrected": dict(preset="self-support", starts="heads"),
     "self-support": dict(preset="self-support"),
-    "self-support, gate open": dict(preset="self-support", gate=1e9, share=1.0),
+    "self-support, half everywhere": dict(preset="self-support", gate=1e9, share=1.0),
     "self-support, without neighbourhood": dict(preset="self-support", context=0.0),
+    "self-support, four views": dict(preset="self-support", views=4),
+    "self-support, shears up to 40°": dict(preset="self-support", shear=40),
+    "self-support, no triplet": dict(preset="self-support", triplet=0.0),
+    "self-support, hard triplet": dict(preset="self-support", tried="hard triplet"),
+    "self-support, mirrored": dict(preset="self-support", tried="mirrored"),
+    "self-support, CRF": dict(preset="self-support", postprocess="always"),
 }
+
+
+def hard_triplet(features, masks, margin=1.0, axis="space"):
+    """A triplet over channels with hard negatives, `l`, in the place of `cdfss.model.triplet_alignment.triplet_loss`.
+
+    The anchor is the mean direction of an image's foreground, positives are the tenth of its foreground that is farthest from it,
+    negatives the tenth of its background that is closest.
+    """
+    anchor = F.normalize((features*masks[:, None]).sum(3, keepdim=True), dim=2)
+    distance = (2 - 2*(features*anchor).sum(2)).clamp(min=1e-8).sqrt()
+    terms = []
+    for far, mask in zip(distance.unbind(1), masks > .5):
+        if not mask.any() or mask.all(): continue
+        inside, outside = far[:, mask], far[:, ~mask]
+        worst = lambda part, largest: part.topk(max(1, part.shape[1]//10), 1, largest=largest).values.mean(1)
+        terms.append((worst(inside, True) - worst(outside, False) + margin).clamp(min=0))
+    return torch.stack(terms).mean(0) if terms else 0*features.sum((1, 2, 3))
+
+
+def with_hard_triplet(method):
+    "The method, fitted with `hard_triplet`."
+    fit = method.fit
+    def fit_with(support, queries):
+        with patch.object(losses, "triplet_loss", hard_triplet): return fit(support, queries)
+    method.fit = fit_with
+    return method
+
+
+def mirrored(method):
+    "The method, each score map averaged with that of the mirror image: test-time averaging."
+    predict = method.predict
+    def predict_both(images):
+        one, other = predict(images), predict(images.flip(-1))
+        score = (one.score + other.score.flip(-1))/2
+        return replace(one, score=score, mask=binarise(score, one.threshold))
+    method.predict = predict_both
+    return method
+
+
+TRIED = {"hard triplet": with_hard_triplet, "mirrored": mirrored}     # what was tried and is no part of the package
 KEPT = 200           # images whose maps are kept: 7 GB with ResNet-50 at 400²
 STUDIES = {"ablation": VARIANTS, "fast": FASTER, "default": DEFAULT}     # each is stored in a file of its name
 
@@ -74,14 +126,14 @@ def frozen(name: str, weights: str | None, stages=None):
 
 
 def measure(out: Path, nets: dict, builds: dict, shots: int, image_size: int, seeds: list[int], threads: int):
-    "Run what is missing: seed by seed, set by set, all variants of a set while its images are remembered."
-    for seed in seeds:
-        for name in SETS:
-            episodes = real_episodes(name, shots, image_size)
+    "Run what is missing: set by set, all seeds and variants of a set while its images are remembered."
+    for name in SETS:
+        episodes = real_episodes(name, shots, image_size)
+        for seed in seeds:
             for variant, build in builds.items():
                 run_once(folder(out, variant, name, seed), build, episodes, seeds=(seed,), threads=threads, progress=False)
                 print(f"seed {seed}, {name}: {variant}", flush=True)
-            for net in nets.values(): net.kept.clear()
+        for net in nets.values(): net.kept.clear()
 
 
 def folder(out: Path, variant: str, name: str, seed: int) -> Path: return out/f"{name}_seed{seed}_{variant.replace(' ', '_')}"
@@ -143,7 +195,10 @@ def main():
     nets = {"all": frozen(arguments.backbone, arguments.weights)}
     study, extra = STUDIES[arguments.study], arguments.study == "ablation"
     for stage in nets["all"].stages or () if extra else (): nets[stage] = frozen(arguments.backbone, arguments.weights, (stage,))
-    mtmnet = lambda net, options: lambda seed: build_method("mtmnet", backbone=nets[net], seed=seed, **COMMON | options)
+    def mtmnet(net, options):
+        options = COMMON | options
+        change = TRIED.get(options.pop("tried", None), lambda method: method)
+        return lambda seed: change(build_method("mtmnet", backbone=nets[net], seed=seed, **options))
     builds = {variant: mtmnet("all", options) for variant, options in study.items()}
     builds |= {f"only {stage}": mtmnet(stage, {}) for stage in nets if stage != "all"}
     if extra: builds["raw"] = lambda seed: build_method("raw", backbone=nets["all"], seed=seed)

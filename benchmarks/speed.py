@@ -5,7 +5,7 @@
     python benchmarks/speed.py --store                … and store them in benchmarks/speed.json, for nbs/speed.ipynb
 
 `plain` (benchmarks/plain.py) fits one head after another with every matrix in memory, computes nothing that is thrown away, and gives the same scores.
-`exact` is the preset reference, `fast` the preset fast. Drawn images of 400 × 400 pixels, ResNet-50 with 13 levels; its weights are random, which
+`exact` is the preset reference, `fast` the preset fast, `default` what MTMNet() does when nothing is said. Drawn images of 400 × 400 pixels, ResNet-50 with 13 levels; its weights are random, which
 changes no time. The programs take turns, so that a busy minute hits all of them; ratios are medians over the rounds.
 """
 import argparse
@@ -152,6 +152,25 @@ def predict(device, rounds) -> list[dict]:
     return rows
 
 
+def default(device, rounds) -> list[dict]:
+    "What MTMNet() asks for beside the exact mode, in turn: fitting to a class, taking other supports of it, and a query."
+    net, rows = network(device), []
+    for shots in (1, 5):
+        own, other = (on(device, episode) for episode in drawn(shots, episodes=2))
+        methods = {"exact": MTMNet(net, **EXACT, device=device), "default": MTMNet(net, device=device)}
+        acts = {"adapting": lambda method: method.adapt(own.support, queries=own.image),
+                "other supports": lambda method: (method.seen.clear(), method.use_support(other.support)),
+                "a query": lambda method: method.predict(own.image)}
+        for what, act in acts.items():
+            times = {name: [] for name in methods}
+            for _ in range(rounds if what == "adapting" else 8*rounds):
+                for name, method in methods.items(): times[name].append(seconds(lambda: act(method), device))
+            ratios = [b/a for a, b in zip(*times.values())]
+            rows.append({"shots": shots, "what": what, **{name: statistics.median(found) for name, found in times.items()},
+                         "ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)})
+    return rows
+
+
 def comparison(device, rounds) -> list[dict]:
     "Dense affinity of four levels of 50 × 50 pixels with 64 channels, in milliseconds: by hand in blocks, and by PyTorch's attention, in turn."
     rows = []
@@ -245,7 +264,7 @@ def costs(device, rounds) -> list[dict]:
     return rows
 
 
-PARTS = {part.__name__: part for part in (head, adapt, adapt_5, agree, digits, predict, comparison, memory, share, episodes, costs)}
+PARTS = {part.__name__: part for part in (head, adapt, adapt_5, agree, digits, predict, default, comparison, memory, share, episodes, costs)}
 
 
 def main():
