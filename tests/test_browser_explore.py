@@ -2,10 +2,21 @@
 import pytest
 
 START = """
+import tempfile
+from pathlib import Path
 from cdfss.app.explore import explore
-app = explore("wbc", image_size=96)
+from cdfss.data.episodes import Episodes, sample_manifest
+from cdfss.data.readers import open_dataset
+from cdfss.data.samples import sample_root
+from cdfss.evaluate.benchmark import run_benchmark
+from cdfss.methods.base import build_method
+run, reader = Path(tempfile.mkdtemp())/"run", open_dataset("wbc", sample_root("wbc"))
+episodes = Episodes(sample_manifest(reader, episodes=4, image_size=96), reader.root)
+run_benchmark(lambda seed: build_method("mtmnet", preset="instant", seed=seed), episodes, run, progress=False, info=dict(drawn_samples=True))
+both = explore(reader, results=run, image_size=96)
+app, results = both.children
 attention = app.views[1]
-app
+both
 """
 
 
@@ -19,7 +30,7 @@ def lab(open_notebook):
 
 
 def shown(lab, place=0):
-    "The bytes of the picture that the page shows now, as a browser has decoded it."
+    "A picture that the page shows now, as the browser has decoded it."
     image = lab.page.locator("img.widget-image:visible").nth(place)
     image.wait_for()
     return image.evaluate("""async image => {
@@ -35,6 +46,14 @@ def reads(lab, text):
     lab.page.wait_for_function("text => document.body.innerText.includes(text)", arg=text)
 
 
+def until(lab, code, wanted):
+    "What the kernel prints, as soon as it is wanted: a widget holds a message back while the one before is answered."
+    for _ in range(300):
+        if wanted(said := lab.kernel(code)): return said
+        lab.page.wait_for_timeout(200)
+    raise AssertionError(said)
+
+
 def slider(lab, name):
     "The handle of a slider, by its description."
     return lab.page.locator(".jupyter-widgets.widget-slider", has_text=name).locator(".noUi-handle").first
@@ -43,7 +62,7 @@ def slider(lab, name):
 def test_a_key_on_a_slider_redraws(lab):
     before = shown(lab)
     slider(lab, "episode").press("ArrowRight")
-    assert lab.kernel("print(app.controls.choice.number, app.error)") == "1 None"
+    until(lab, "print(app.controls.choice.number, app.error)", "1 None".__eq__)
     reads(lab, lab.kernel("print(app.said)"))
     assert shown(lab) != before
 
@@ -52,10 +71,9 @@ def test_the_threshold_is_moved_by_keys_and_fits_nothing(lab):
     fits = lab.kernel("print(app.bench.done['fitted'], app.bench.done['predicted'])")
     before = shown(lab)
     lab.page.get_by_label("threshold by hand").check()
-    handle = slider(lab, "threshold")
-    for _ in range(3): handle.press("PageUp")
-    threshold = float(lab.kernel("print(app.controls.choice.threshold)"))
-    assert threshold > 0.5
+    until(lab, "print(app.controls.choice.threshold)", "0.5".__eq__)
+    slider(lab, "threshold").press("PageUp")
+    threshold = float(until(lab, "print(app.controls.choice.threshold)", lambda said: float(said) > 0.5))
     reads(lab, f"threshold {threshold:.3g} by hand")
     assert shown(lab) != before
     assert lab.kernel("print(app.bench.done['fitted'], app.bench.done['predicted'])") == fits
@@ -87,3 +105,17 @@ def test_a_mistake_is_a_line_and_no_traceback(lab):
     reads(lab, "prototype does not compare a query pixel with support pixels")
     assert not lab.errors()
     assert lab.page.locator("img.cdfss-pixel-picker:visible").count() == 0
+
+
+def test_the_worst_result_is_open_and_the_next_is_a_key_away(lab):
+    rows = "sorted(results.results.rows, key=lambda row: row['iou'])"
+    assert lab.kernel(f"print(results.results.rows[results.list.value] == {rows}[0], results.error)") == "True None"
+    lab.page.get_by_role("tab", name="results").first.click()
+    before = shown(lab, 1)                                        # the first is the reliability
+    slider(lab, "place").press("ArrowRight")
+    until(lab, "print(results.list.index)", "1".__eq__)
+    reads(lab, lab.kernel(f"row = {rows}[1]; print(f\"{{row['query']}}: IoU {{row['iou']:.2f}} %\")"))
+    assert lab.kernel(f"print(results.results.rows[results.list.value] == {rows}[1])") == "True"
+    assert shown(lab, 1) != before
+    lab.page.locator(".widget-select select").select_option(index=3)
+    reads(lab, lab.kernel(f"row = {rows}[3]; print(f\"{{row['query']}}: IoU {{row['iou']:.2f}} %\")"))
