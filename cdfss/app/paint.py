@@ -72,7 +72,7 @@ SHOWN = 1600          # longest side in pixels at which an image is shown; a lar
 
 def _as_image(image, name) -> tuple[Image.Image, str]:
     "An 8-bit RGB image and its name, from whatever the package calls an image."
-    if isinstance(image, (str, Path)): return read_image(image), name or Path(image).name
+    if isinstance(image, (str, Path)): return read_image(image, upright=True), name or Path(image).name
     plain = isinstance(image, np.ndarray) and image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2:] in ((3,), (4,)))
     if plain: image = Image.fromarray(image)
     if not isinstance(image, Image.Image): image = Image.fromarray((as_picture(image)*255).round().astype(np.uint8))
@@ -259,8 +259,8 @@ def save(self: MaskCanvas,
 @patch
 def _read(self: MaskCanvas, source) -> np.ndarray:
     if not isinstance(source, (str, Path)): return np.asarray(source.cpu() if isinstance(source, torch.Tensor) else source)
-    if len(self.classes) > 1: return read_labels(source)
-    values = read_mask_values(source)
+    if len(self.classes) > 1: return read_labels(source, upright=True)
+    values = read_mask_values(source, upright=True)
     if values.any() and not standard_rule(values).any():
         raise CdfssError(f"no value of the mask reaches {FOREGROUND}, the largest is {values.max()}", where=source,
                          remedy="Give an array instead, for example load(values > 0)")
