@@ -813,7 +813,7 @@ class SegmentedFolder:
     ):                # matplotlib Figure
         "The image and its mask."
         row = self.rows[place]
-        image, mask = read_image(self.root/row["image"]), read_mask_values(self.folder/row["mask"]) >= 128
+        image, mask = read_image(self.root/row["image"], upright=True), read_mask_values(self.folder/row["mask"]) >= 128
         step = max(1, max(image.size)//600)
         small = as_picture(image)[::step, ::step]
         return show_images([small, small], [Path(row["image"]).name, "mask"], [None, mask[::step, ::step]], color=COLORS["prediction"], size=3)
