@@ -23,6 +23,7 @@ from cdfss.core import set_threads, unknown_name
 from cdfss.evaluate.benchmark import read_rows, summarise, versions
 from cdfss.evaluate.report import mean_difference
 from cdfss.methods.base import build_method
+from cdfss.methods.mtmnet import MTMNet
 from cdfss.model import losses
 from cdfss.model.backbone import CachedBackbone, backbone
 from cdfss.model.decide import binarise
@@ -94,27 +95,21 @@ def hard_triplet(features, masks, margin=1.0, axis="space"):
     return torch.stack(terms).mean(0) if terms else 0*features.sum((1, 2, 3))
 
 
-def with_hard_triplet(method):
-    "The method, fitted with `hard_triplet`."
-    fit = method.fit
-    def fit_with(support, queries):
-        with patch.object(losses, "triplet_loss", hard_triplet): return fit(support, queries)
-    method.fit = fit_with
-    return method
+class HardTriplet(MTMNet):
+    "Fitted with `hard_triplet`."
+    def fit(self, support, queries):
+        with patch.object(losses, "triplet_loss", hard_triplet): super().fit(support, queries)
 
 
-def mirrored(method):
-    "The method, each score map averaged with that of the mirror image: test-time averaging."
-    predict = method.predict
-    def predict_both(images):
-        one, other = predict(images), predict(images.flip(-1))
+class Mirrored(MTMNet):
+    "Each score map averaged with that of the mirror image: test-time averaging."
+    def predict(self, images):
+        one, other = (super(Mirrored, self).predict(seen) for seen in (images, images.flip(-1)))
         score = (one.score + other.score.flip(-1))/2
         return replace(one, score=score, mask=binarise(score, one.threshold))
-    method.predict = predict_both
-    return method
 
 
-TRIED = {"hard triplet": with_hard_triplet, "mirrored": mirrored}     # what was tried and is no part of the package
+TRIED = {"hard triplet": HardTriplet, "mirrored": Mirrored}           # what was tried and is no part of the package
 KEPT = 200           # images whose maps are kept: 7 GB with ResNet-50 at 400²
 STUDIES = {"ablation": VARIANTS, "fast": FASTER, "default": DEFAULT}     # each is stored in a file of its name
 
@@ -197,8 +192,8 @@ def main():
     for stage in nets["all"].stages or () if extra else (): nets[stage] = frozen(arguments.backbone, arguments.weights, (stage,))
     def mtmnet(net, options):
         options = COMMON | options
-        change = TRIED.get(options.pop("tried", None), lambda method: method)
-        return lambda seed: change(build_method("mtmnet", backbone=nets[net], seed=seed, **options))
+        method = TRIED.get(options.pop("tried", None), MTMNet)
+        return lambda seed: method(nets[net], seed=seed, **options)
     builds = {variant: mtmnet("all", options) for variant, options in study.items()}
     builds |= {f"only {stage}": mtmnet(stage, {}) for stage in nets if stage != "all"}
     if extra: builds["raw"] = lambda seed: build_method("raw", backbone=nets["all"], seed=seed)
