@@ -59,7 +59,7 @@ CHOICES = {"bn_mode": ("batch", "running"), "postprocess": ("off", "always", "dy
            "starts": ("heads", "raw", "both"), "self_support": (True, False), "leave_one_out": (True, False)}
 
 # %% ../../nbs/61_methods.mtmnet.ipynb #aefbc6d8
-SEEN_SUPPORTS = 64  # support images of which a fitted method keeps its projections (3.4 MB each for 13 levels at 400²) and deepest maps (15 MB)
+SEEN_SUPPORTS = 64  # support images of which a fitted method keeps its projections (3.4 MB each for 13 levels at 400²), deepest maps (15 MB) and view (5 MB)
 
 
 class MTMNet(FewShotSegmenter):
