@@ -8,6 +8,8 @@ __all__ = ['COUNT', 'PIXELS', 'PATH', 'backbone_options', 'method_options', 'com
            'train', 'segment', 'few_episodes', 'demo_set', 'demo']
 
 # %% ../../nbs/82_app.cli.ipynb #884105a5
+import contextlib
+import io
 import json
 import os
 import sys
@@ -18,6 +20,11 @@ from time import monotonic
 import click
 
 # %% ../../nbs/82_app.cli.ipynb #52badd6c
+def _first_rank() -> bool:
+    "Whether this process is alone, or the first of those that torchrun has started: the one that speaks."
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def _one_line(error: Exception) -> str | None:
     "What to tell a person about an error; None for one that only a programmer can mend."
     if isinstance(error, click.ClickException):
@@ -38,13 +45,15 @@ class Cli(click.Group):
         args = list(sys.argv[1:] if args is None else args) or ["--help"]
         settings |= dict(prog_name="cdfss", standalone_mode=False)
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")   # before torch: a thread that waits spins for some microseconds, then sleeps
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.ExitStack() as quiet:
+            if not _first_rank(): quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
             warnings.showwarning = lambda message, *_: click.echo(f"Note: {message}", err=True)
             try: status = super().main(args, **settings) or 0
             except (KeyboardInterrupt, click.Abort): click.echo("Stopped.", err=True); status = 130
             except Exception as error:
                 if (line := _one_line(error)) is None: raise
-                click.echo(f"Error: {line}", err=True)
+                same_everywhere = isinstance(error, click.ClickException) or type(error).__name__ == "ElsewhereError"
+                if _first_rank() or not same_everywhere: click.echo(f"Error: {line}", err=True)
                 status = 2
         sys.exit(status)
 
@@ -287,8 +296,8 @@ def _from_manifest(manifest, root, image_size, shots, episodes, protocol, data_s
     if given := [name for name, value in sampling.items() if value]:
         raise click.UsageError(f"{given[0]} has no meaning with --manifest, which says it already", click.get_current_context())
     if root is None: raise click.UsageError("--manifest needs --root", click.get_current_context())
-    found = open_manifest(manifest, root)
-    if image_size: found = Episodes(replace(found.manifest, image_size=image_size), found.root, found.is_foreground)
+    found = open_manifest(manifest, root, check=_first_rank())      # the images are looked at once, not by every rank
+    if image_size: found = Episodes(replace(found.manifest, image_size=image_size), found.root, found.is_foreground, check=_first_rank())
     return lambda seed: found
 
 
@@ -299,7 +308,7 @@ def _from_dataset(dataset, root, samples, image_size, shots, episodes, protocol,
     if samples == (root is not None): raise click.UsageError("give either --root or --samples", click.get_current_context())
     reader = open_dataset(dataset, sample_root(dataset) if samples else root, **dict(data_settings))
     sample = lambda seed: sample_manifest(reader, shots or 1, episodes, seed, protocol or "public", image_size or IMAGE_SIZE)
-    return lambda seed: Episodes(sample(seed), reader.root, reader.is_foreground)
+    return lambda seed: Episodes(sample(seed), reader.root, reader.is_foreground, check=_first_rank())
 
 
 def _report(summary: dict, out: Path):
@@ -378,6 +387,7 @@ def benchmark(out, resume, quiet, seed, seeds, threads, adapt, **options):
     """
     from cdfss.evaluate.benchmark import run_benchmark
     from cdfss.methods.base import method_class
+    from cdfss.train.distributed import join
     context = click.get_current_context()
     if method_class(options["method"]).kind == "domains": return _benchmark_domains(context, out, quiet, seed, seeds, threads, **options)
     _refuse(context, _DOMAINS_ONLY, f"--method {options['method']}")
@@ -386,7 +396,7 @@ def benchmark(out, resume, quiet, seed, seeds, threads, adapt, **options):
         raise click.UsageError("give either --seed or --seeds", context)
     _compute_with(threads)
     info = {"command": " ".join(["cdfss", "benchmark", *sys.argv[2:]]), "drawn_samples": options["samples"]}
-    episodes = (_from_manifest if options["manifest"] else _from_dataset)(**options)
+    with join().lead(): episodes = (_from_manifest if options["manifest"] else _from_dataset)(**options)
     try:
         summary = run_benchmark(_builder(**options), episodes, out, seeds=seeds or (seed,), adapt=adapt, threads=threads, resume=resume,
                                 progress=not quiet, info=info)

@@ -6,10 +6,11 @@
 __all__ = ['COLUMNS', 'ADAPT_MODES', 'row_line', 'parse_rows', 'read_rows', 'RowFile', 'episode_rows', 'summarise', 'versions',
            'differences', 'write_json', 'run_benchmark']
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #67c45303
+# %% ../../nbs/70_evaluate.benchmark.ipynb #c5d5046d
 import csv
 import importlib.metadata
 import io
+import itertools
 import json
 import math
 import os
@@ -24,8 +25,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core import CdfssError, DEFAULT_THREADS, atomic_path, keep_threads, lock_file, set_threads, unknown_name
+from ..core import CdfssError, DEFAULT_THREADS, atomic_path, check_room, keep_threads, lock_file, set_threads, unknown_name
 from ..metrics import bootstrap_interval, class_miou, fb_iou, overlap
+from ..train.distributed import Ranks, join
 
 # %% ../../nbs/70_evaluate.benchmark.ipynb #d697cbd3
 def _if_given(value) -> float | None: return None if value in (None, "") else float(value)
@@ -74,14 +76,16 @@ def read_rows(
     except OSError: raise CdfssError("there is no such file of rows", where=path, remedy="Give the folder that a benchmark wrote") from None
     return parse_rows(data[:data.rfind(b"\n") + 1], where=path)
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #16fa0a86
+# %% ../../nbs/70_evaluate.benchmark.ipynb #fa36a0de
 class RowFile:
     "A rows file open for appending: locked, mended, each row on the disk before the next begins."
     def __init__(self,
         path: str | Path,   # Made if it does not exist
     ):
         self.path = Path(path)
-        self.file = open(self.path, "a+b", buffering=0)
+        try: self.file = open(self.path, "a+b", buffering=0)
+        except OSError as error:
+            raise CdfssError(f"the rows cannot be written here ({error.strerror})", where=self.path, remedy="Give a folder that every rank can write to") from None
         try:
             if not lock_file(self.file):
                 raise CdfssError("another benchmark is writing here", where=self.path.parent, remedy="Wait for it, or give another folder")
@@ -96,17 +100,31 @@ class RowFile:
         if whole == 0: self._write(_line(COLUMNS)); return []
         return parse_rows(data[:whole], where=self.path)
 
-    def _write(self, line: bytes):
-        self.file.write(line)
-        os.fsync(self.file.fileno())
+    def _write(self, lines: bytes):
+        try:
+            written = self.file.write(lines)
+            os.fsync(self.file.fileno())
+        except OSError as error: written, reason = None, error.strerror
+        else: reason = "no space left"
+        if written != len(lines):
+            raise CdfssError(f"a row could not be written ({reason})", where=self.path, remedy="Make room, then give the same command with --resume")
 
     def append(self,
-        row: Mapping,  # Every column of `COLUMNS`
+        *rows: Mapping,  # Every column of `COLUMNS`
     ):
-        "Write one row, durably."
-        line = row_line(row)
-        self._write(line)
-        self.rows += parse_rows(_line(COLUMNS) + line)    # what a resumed run would read
+        "Write rows, durably."
+        lines = b"".join(map(row_line, rows))
+        self._write(lines)
+        self.rows += parse_rows(_line(COLUMNS) + lines)    # what a resumed run would read
+
+    def absorb(self,
+        path: str | Path,  # Another rows file, which is removed
+    ):
+        "Take over the rows of another file that are not here yet."
+        with RowFile(path) as other:
+            known = {(row["seed"], row["episode"]) for row in self.rows}
+            if new := [row for row in other.rows if (row["seed"], row["episode"]) not in known]: self.append(*new)
+        Path(path).unlink()
 
     def close(self):
         "Give up the file and its lock."
@@ -140,20 +158,20 @@ class _Adapted:
         if index != self.first[c]: self.by_class[c].use_support(episode.support)
         return self.by_class.pop(c) if index == self.last[c] else self.by_class[c]
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #940d3154
+# %% ../../nbs/70_evaluate.benchmark.ipynb #756ce130
 def _clock(device: torch.device) -> float:
     if device.type == "cuda": torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-def _read_ahead(episodes, start: int) -> Iterator:
+def _read_ahead(episodes, which: Iterable[int]) -> Iterator:
     "Index and episode, one after the other; the next is read meanwhile."
     with ThreadPoolExecutor(1) as reader:
-        ask = lambda index: reader.submit(episodes.__getitem__, index) if index < len(episodes) else None
-        coming = ask(start)
-        for index in range(start, len(episodes)):
-            episode, coming = coming.result(), ask(index + 1)
-            yield index, episode
+        asked = ((index, reader.submit(episodes.__getitem__, index)) for index in which)
+        coming = next(asked, None)
+        while coming is not None:
+            (index, episode), coming = coming, next(asked, None)
+            yield index, episode.result()
 
 
 def episode_rows(
@@ -161,12 +179,12 @@ def episode_rows(
     episodes,                       # `Episodes`
     seed: int = 0,                  # Written into the rows; the segmenter has been built with it
     adapt: str = "first-episode",   # or "every-episode"
-    start: int = 0,                 # The first episode to run
+    which: Iterable[int] | None = None,  # Indices of the episodes to run, default all; taken one by one, the next while one is worked on
     each: Callable | None = None,   # Called with (episode, prediction, row) after each episode, for pictures
 ) -> Iterator[dict]:                # Rows with every column of `COLUMNS`
     "Run episodes one after the other, one query a prediction."
     adapted, device = _Adapted(segmenter, episodes, adapt), torch.device(segmenter.device)
-    for index, episode in _read_ahead(episodes, start):
+    for index, episode in _read_ahead(episodes, range(len(episodes)) if which is None else which):
         began = _clock(device)
         fitted = adapted(index, episode)
         ready = _clock(device)
@@ -226,34 +244,37 @@ def differences(
     changed = [name for name in sorted(asked | before) if asked.get(name) != before.get(name)]
     return [f"{name} was {before.get(name)!r} and is now {asked.get(name)!r}" for name in changed]
 
-# %% ../../nbs/70_evaluate.benchmark.ipynb #490e16cf
-def _watched(rows: Iterable[dict], total: int, before: list[dict]) -> Iterator[dict]:
-    "Pass rows on and show how far the run is."
+# %% ../../nbs/70_evaluate.benchmark.ipynb #6ed198ee
+def _watched(rows: Iterable[dict], total: int, before: list[dict], ranks: Ranks) -> Iterator[dict]:
+    "Pass rows on and show how far the run is, all ranks together."
     from fastprogress.fastprogress import IN_NOTEBOOK, progress_bar
-    bar = progress_bar(rows, total=total, leave=False) if IN_NOTEBOOK or sys.stdout.isatty() else None
-    seen, step = list(before), max(1, (total + len(before)) // 10)
+    bar = progress_bar(rows, total=total, leave=False) if ranks.alone and (IN_NOTEBOOK or sys.stdout.isatty()) else None
+    seen, everything = list(before), total + len(before)
+    step, told = max(1, everything // 10), len(before)
     for row in rows if bar is None else bar:
         seen.append(row)
-        if len(seen) % step == 0:
-            text = f"class mIoU so far {class_miou(seen):.2f}"
-            if bar is None: print(f"{len(seen)}/{total + len(before)} episodes, {text}", file=sys.stderr, flush=True)
+        done = len(before) + ranks.count("episodes")
+        if ranks.first and done // step > told // step:
+            text = f"class mIoU so far {class_miou(seen):.2f}" + ("" if ranks.alone else f" on {len(seen)} of them")
+            if bar is None: print(f"{done}/{everything} episodes, {text}", file=sys.stderr, flush=True)
             else: bar.comment = text
+            told = done
         yield row
 
 
-_OURS = ("run.json", "rows.csv", "summary.json", "manifest", ".writing-")  # what the names in a run's folder begin with
+_OURS = ("run.json", "rows.", "summary.json", "manifest", ".writing-")  # what the names in a run's folder begin with
+
+
+def _part(out: Path, rank: int) -> Path: return out/("rows.csv" if rank == 0 else f"rows.rank{rank}.csv")
 
 
 def _open_folder(out: Path, asked: dict, info: dict, manifests: Mapping, resume: bool) -> RowFile:
-    "The folder's rows, locked, after making sure that this run belongs there."
-    try: out.mkdir(parents=True)
-    except FileExistsError:
-        if not resume: raise CdfssError("the folder exists", where=out, remedy="Resume it (--resume), or give another one") from None
-        if strange := [p.name for p in out.iterdir() if not p.name.startswith(_OURS)] if out.is_dir() else [out.name]:
-            raise CdfssError(f"this is not a benchmark's folder: it holds {min(strange)}", where=out, remedy="Give another one") from None
-    except OSError as error:
-        raise CdfssError(f"the folder cannot be made ({error.strerror})", where=out, remedy="Give another one") from None
-    file = RowFile(out/"rows.csv")
+    "The folder's rows, locked, after making sure that this run belongs there and that there is room for it."
+    if not resume and out.exists(): raise CdfssError("the folder exists", where=out, remedy="Resume it (--resume), or give another one")
+    if out.exists() and (strange := [p.name for p in out.iterdir() if not p.name.startswith(_OURS)] if out.is_dir() else [out.name]):
+        raise CdfssError(f"this is not a benchmark's folder: it holds {min(strange)}", where=out, remedy="Give another one")
+    check_room(out, sum(300*len(manifest) + 2*len(manifest.dumps()) for manifest in manifests.values()))
+    file = RowFile(_part(out, 0))
     try:
         if (out/"run.json").exists():
             if changed := differences(asked, json.loads((out/"run.json").read_text())["asked"]):
@@ -263,6 +284,7 @@ def _open_folder(out: Path, asked: dict, info: dict, manifests: Mapping, resume:
         else:
             for name, manifest in manifests.items(): manifest.save(out/name)
             write_json(out/"run.json", dict(asked=asked, info=info))
+        for part in out.glob("rows.rank*.csv"): file.absorb(part)          # what the ranks of a run that was stopped have left
     except BaseException: file.close(); raise
     return file
 
@@ -273,6 +295,20 @@ def write_json(
 ):
     "Write JSON, whole or not at all."
     with atomic_path(path) as partial: partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _work(by_seed: Mapping, rows: Iterable[Mapping], adapt: str, ranks: Ranks) -> list[tuple[int, list[int]]]:
+    "What is left to be done, in pieces that belong together: (seed, episodes)."
+    left = {(seed, i): entry.class_id for seed, some in by_seed.items() for i, entry in enumerate(some.manifest.entries)}
+    for row in rows:
+        if left.pop((row["seed"], row["episode"]), None) != row["class_id"]:
+            raise CdfssError(f"row {row['episode']} of seed {row['seed']} is there twice or not of the manifest", where="rows.csv",
+                             remedy="Begin anew in another folder")
+    if ranks.alone or adapt == "every-episode": return [(seed, [i]) for seed, i in left]
+    pieces = {}                                                            # a class is adapted to once, so it stays with one rank
+    for (seed, i), class_id in left.items(): pieces.setdefault((seed, class_id), []).append(i)
+    order = {seed: place for place, seed in enumerate(by_seed)}
+    return sorted(((seed, some) for (seed, _), some in pieces.items()), key=lambda piece: (order[piece[0]], -len(piece[1])))
 
 
 @keep_threads()
@@ -289,42 +325,65 @@ def run_benchmark(
     each: Callable | None = None,       # Called with (episode, prediction, row) after each episode
     info: Mapping | None = None,        # Noted in run.json and summary.json; not compared on resuming
 ) -> dict:                              # The summary, as in summary.json
-    "Run a method over all episodes and seeds, write a row each, and summarise."
+    "Run a method over all episodes and seeds, write a row each, and summarise. Under `torchrun` the ranks share the work."
     if adapt not in (*ADAPT_MODES, None): raise unknown_name("adaptation mode", adapt, ADAPT_MODES)
     if not seeds or len(set(seeds)) < len(seeds):
         raise CdfssError(f"seeds {list(seeds)}", where="seeds", remedy="Give one or more different seeds")
-    out, info, threads = Path(out), dict(info or {}), set_threads(threads)
-    segmenter = build(seeds[0])                  # a mistyped name is found before thousands of images are looked at
-    by_seed = {seed: episodes(seed) if callable(episodes) else episodes for seed in seeds}
-    adapt = adapt or getattr(getattr(segmenter, "config", None), "adapt", "first-episode")
-    manifests = {str(seed): some.manifest for seed, some in by_seed.items()}
-    first = manifests[str(seeds[0])]
-    described = {key: value for key, value in segmenter.describe().items() if key not in ("seed", "device")}
-    asked = dict(method=described.pop("name"), **described, adapt=adapt,
-                 dataset=first.dataset, shots=first.shots, image_size=first.image_size,
-                 manifests={seed: manifest.sha256 for seed, manifest in manifests.items()},
-                 seeds=list(seeds), threads=threads, device=str(segmenter.device), versions=versions())
-    created = not out.exists()
-    distinct = len(set(asked["manifests"].values())) > 1
-    files = {f"manifest_seed{seed}.jsonl" if distinct else "manifest.jsonl": manifest for seed, manifest in manifests.items()}
-    file = _open_folder(out, asked, info, files, resume)
+    out, info, threads, ranks = Path(out), dict(info or {}), set_threads(threads), join()
+    created = ranks.alone and not out.exists()
+    with ranks.lead():
+        segmenter = build(seeds[0])                  # a mistyped name is found before thousands of images are looked at
+        by_seed = {seed: episodes(seed) if callable(episodes) else episodes for seed in seeds}
+        adapt = adapt or getattr(getattr(segmenter, "config", None), "adapt", "first-episode")
+        manifests = {str(seed): some.manifest for seed, some in by_seed.items()}
+        some = manifests[str(seeds[0])]
+        described = {key: value for key, value in segmenter.describe().items() if key not in ("seed", "device")}
+        asked = dict(method=described.pop("name"), **described, adapt=adapt,
+                     dataset=some.dataset, shots=some.shots, image_size=some.image_size,
+                     manifests={seed: manifest.sha256 for seed, manifest in manifests.items()},
+                     seeds=list(seeds), threads=threads, device=str(segmenter.device), versions=versions())
+        distinct = len(set(asked["manifests"].values())) > 1
+        files = {f"manifest_seed{seed}.jsonl" if distinct else "manifest.jsonl": manifest for seed, manifest in manifests.items()}
+        file = _open_folder(out, asked, info, files, resume or ranks.restarted) if ranks.first else RowFile(_part(out, ranks.rank))
     try:
-        for seed in seeds:
-            done = [row for row in file.rows if row["seed"] == seed]
-            if [row["episode"] for row in done] != list(range(len(done))) or len(done) > len(by_seed[seed]):
-                raise CdfssError(f"the rows of seed {seed} are not those of the manifest in order", where=file.path,
-                                 remedy="Begin anew in another folder")
-            left = len(by_seed[seed]) - len(done)
-            if left == 0: continue
-            rows = episode_rows(segmenter if seed == seeds[0] else build(seed), by_seed[seed], seed, adapt, start=len(done), each=each)
-            for row in _watched(rows, left, done) if progress else rows: file.append(row)
+        _check_shared(out, ranks)
+        before = read_rows(out)
+        work = _work(by_seed, before, adapt, ranks)
+        ranks.meet()                                 # nobody writes before all have read
+        mine = ((seed, i) for seed, some in ranks.deal(work) for i in some)
+        rows = itertools.chain.from_iterable(
+            episode_rows(segmenter if seed == seeds[0] else build(seed), by_seed[seed], seed, adapt, which=(i for _, i in some), each=each)
+            for seed, some in itertools.groupby(mine, key=lambda piece: piece[0]))
+        left = sum(len(some) for _, some in work)
+        for row in _watched(rows, left, before, ranks) if progress else rows: file.append(row)
+        if not ranks.first: file.close()
+        ranks.meet()
+        with ranks.lead():
+            if ranks.first: _finish(file, by_seed, ranks, dict(asked, info=info))
     except Exception:
         if created and not file.rows:                 # nothing was computed: leave nothing behind
             file.close()
             shutil.rmtree(out)
         raise
     finally: file.close()
-    classes = {c: name for manifest in manifests.values() for c, name in manifest.classes.items()}
-    summary = dict(summarise(file.rows, classes), **asked, info=info)
-    write_json(out/"summary.json", summary)
-    return summary
+    return json.loads((out/"summary.json").read_text(encoding="utf-8"))
+
+
+def _check_shared(out: Path, ranks: Ranks):
+    "Raise unless the first rank sees what the others write."
+    ranks.meet()
+    with ranks.lead():
+        if hidden := [rank for rank in range(ranks.size) if not _part(out, rank).exists()]:
+            raise CdfssError(f"what rank {hidden[0]} writes there is not seen by rank 0", where=out, remedy="Give a folder on a disk that all machines share")
+
+
+def _finish(file: RowFile, by_seed: Mapping, ranks: Ranks, about: Mapping):
+    "All rows in one file in the order of the manifests, and the summary."
+    for rank in range(1, ranks.size): file.absorb(_part(file.path.parent, rank))
+    order = [(seed, i) for seed, some in by_seed.items() for i in range(len(some))]
+    if [(row["seed"], row["episode"]) for row in file.rows] != order:
+        by_place = {(row["seed"], row["episode"]): row for row in file.rows}
+        file.rows = [by_place[place] for place in order]
+        with atomic_path(file.path) as partial: partial.write_bytes(_line(COLUMNS) + b"".join(map(row_line, file.rows)))
+    classes = {c: name for some in by_seed.values() for c, name in some.manifest.classes.items()}
+    write_json(file.path.parent/"summary.json", dict(summarise(file.rows, classes), **about))
