@@ -13,10 +13,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
-import torch
-import torch.nn.functional as F
 from common import BACKBONES, SETS, here, need_images, real_episodes, run_once
 
 from cdfss.core import set_threads, unknown_name
@@ -24,7 +21,6 @@ from cdfss.evaluate.benchmark import read_rows, summarise, versions
 from cdfss.evaluate.report import mean_difference
 from cdfss.methods.base import build_method
 from cdfss.methods.mtmnet import MTMNet
-from cdfss.model import losses
 from cdfss.model.backbone import CachedBackbone, backbone
 from cdfss.model.decide import binarise
 
@@ -57,48 +53,30 @@ FASTER = {  # the same for what saves time; a step of twice the length for half 
     "fast": dict(preset="fast"),
 }
 UNIT = dict(preset="clean", normalise_compare=True)
+TEN = UNIT | dict(steps=10, learning_rate=0.025, anchor_stride=4)
+HARD = TEN | dict(triplet_axis="hard")
 DEFAULT = {  # the same for what MTMNet() does: one step after the other from the published method
     "full": {},
     "mended": dict(preset="clean"),
     "mended, unit vectors": UNIT,
-    "mended, unit vectors, 10 steps": UNIT | dict(steps=10, learning_rate=0.025, anchor_stride=4),
+    "mended, unit vectors, 10 steps": TEN,
+    "heads, hard triplet": HARD,
+    "heads, hard triplet, no contrast": HARD | dict(contrast=0.0),
     "frozen features alone": dict(preset="instant", share=0.0),
     "both starts": dict(preset="self-support", share=0.0),
     "frozen features, corrected": dict(preset="instant"),
     "heads, corrected": dict(preset="self-support", starts="heads"),
     "self-support": dict(preset="self-support"),
+    "self-support, triplet in space": dict(preset="self-support", triplet_axis="space"),
+    "self-support, no triplet": dict(preset="self-support", triplet=0.0),
+    "self-support, with contrast": dict(preset="self-support", contrast=1.0, anchor_stride=4),
     "self-support, half everywhere": dict(preset="self-support", gate=1e9, share=1.0),
     "self-support, without neighbourhood": dict(preset="self-support", context=0.0),
     "self-support, four views": dict(preset="self-support", views=4),
     "self-support, shears up to 40°": dict(preset="self-support", shear=40),
-    "self-support, no triplet": dict(preset="self-support", triplet=0.0),
-    "self-support, hard triplet": dict(preset="self-support", tried="hard triplet"),
     "self-support, mirrored": dict(preset="self-support", tried="mirrored"),
     "self-support, CRF": dict(preset="self-support", postprocess="always"),
 }
-
-
-def hard_triplet(features, masks, margin=1.0, axis="space"):
-    """A triplet over channels with hard negatives, `l`, in the place of `cdfss.model.triplet_alignment.triplet_loss`.
-
-    The anchor is the mean direction of an image's foreground, positives are the tenth of its foreground that is farthest from it,
-    negatives the tenth of its background that is closest.
-    """
-    anchor = F.normalize((features*masks[:, None]).sum(3, keepdim=True), dim=2)
-    distance = (2 - 2*(features*anchor).sum(2)).clamp(min=1e-8).sqrt()
-    terms = []
-    for far, mask in zip(distance.unbind(1), masks > .5):
-        if not mask.any() or mask.all(): continue
-        inside, outside = far[:, mask], far[:, ~mask]
-        worst = lambda part, largest: part.topk(max(1, part.shape[1]//10), 1, largest=largest).values.mean(1)
-        terms.append((worst(inside, True) - worst(outside, False) + margin).clamp(min=0))
-    return torch.stack(terms).mean(0) if terms else 0*features.sum((1, 2, 3))
-
-
-class HardTriplet(MTMNet):
-    "Fitted with `hard_triplet`."
-    def fit(self, support, queries):
-        with patch.object(losses, "triplet_loss", hard_triplet): super().fit(support, queries)
 
 
 class Mirrored(MTMNet):
@@ -109,7 +87,7 @@ class Mirrored(MTMNet):
         return replace(one, score=score, mask=binarise(score, one.threshold))
 
 
-TRIED = {"hard triplet": HardTriplet, "mirrored": Mirrored}           # what was tried and is no part of the package
+TRIED = {"mirrored": Mirrored}           # what was tried and is no part of the package
 KEPT = 200           # images whose maps are kept: 7 GB with ResNet-50 at 400²
 STUDIES = {"ablation": VARIANTS, "fast": FASTER, "default": DEFAULT}     # each is stored in a file of its name
 

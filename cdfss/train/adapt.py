@@ -91,7 +91,7 @@ def gathered_pyramid(
             for place, level in enumerate(group): room[place, :, start:start + at_once] = levels[level].flatten(2).transpose(0, 1)
     return rooms, shapes
 
-# %% ../../nbs/51_train.adapt.ipynb #4b5eb7ac
+# %% ../../nbs/51_train.adapt.ipynb #018abe0c
 @dataclass(frozen=True)
 class AdaptConfig(LossWeights):
     "How heads are fitted: what each task counts (`LossWeights`), and the fields below. The defaults are those of MTMNet's public code."
@@ -102,7 +102,7 @@ class AdaptConfig(LossWeights):
     learning_rate: float = 1e-2           # plain SGD: no momentum, no weight decay, no schedule
     temperature: float = 0.5              # τ of the dense contrast
     margin: float = 1.0                   # of the triplet term
-    triplet_axis: str = "space"           # "space" or "channel" (an ablation)
+    triplet_axis: str = "space"           # "space" (public code), "channel" (an ablation) or "hard", see `triplet_loss`
     mask_target: str = "truncate"         # "truncate" (public code) or "round"
     anchor_stride: int = 1                # the dense contrast asks every so many-th pixel, others in each step; 1: all (public code)
 
