@@ -27,13 +27,13 @@ demo: $(READY)  ## segment lesions, cells, lungs … from one labelled image eac
 	@echo "Adapting to six drawn sample sets with the embedded network; nothing is downloaded"
 	@$(BIN)/cdfss demo --out out/demo
 
-# two threads for sums as small as the tests' cost twice the processor time of one and are not sooner done
+# two threads for sums as small as the tests' cost twice the processor time of one and are not sooner done: two processes are
 test: export OMP_NUM_THREADS := 1
 test: $(READY)  ## everything CI checks: notebooks, modules and README in sync, all notebooks run, docs built, pytest
 	@echo "1/2 Running every notebook's tests"
 	@$(BIN)/python tests/notebooks.py
 	@echo "2/2 Sync of notebooks and modules, command line, properties, docs"
-	@$(BIN)/python -m pytest -q tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests
 
 browser: $(READY)  ## fetch Chromium for the tests that need a browser; they are skipped where there is none
 	@for name in chromium chromium-browser google-chrome chrome; do command -v $$name && exit; done; $(BIN)/playwright install chromium \
