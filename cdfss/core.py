@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_THREADS', 'CdfssError', 'unknown_name', 'derive_seed', 'numpy_rng', 'torch_rng', 'seed_everything',
-           'pick_device', 'set_threads', 'keep_threads', 'atomic_path', 'lock_file', 'file_sha256', 'cache_dir',
-           'shared']
+           'pick_device', 'set_threads', 'keep_threads', 'atomic_path', 'lock_file', 'check_room', 'file_sha256',
+           'load_plain', 'cache_dir', 'shared']
 
-# %% ../nbs/00_core.ipynb #fb1927ac
+# %% ../nbs/00_core.ipynb #d328dbeb
 import contextlib
 import difflib
 import hashlib
 import os
 import random
+import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -145,12 +147,39 @@ def lock_file(
     except OSError: return False
     return True
 
+# %% ../nbs/00_core.ipynb #75242634
+def check_room(
+    folder: str | Path,  # Made, with its parents, if it does not exist
+    needed: int = 0,     # Bytes that will be written
+):
+    "Raise `CdfssError` unless a folder can be written to and its disk has room."
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if (free := shutil.disk_usage(there).free) < needed:
+        raise CdfssError(f"the disk has {free/1e6:.0f} MB left, {needed/1e6:.0f} MB may be needed", where=folder, remedy="Make room, or give another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder): pass
+    except OSError as error:
+        raise CdfssError(f"the folder cannot be written to ({error.strerror})", where=folder, remedy="Give another one") from None
+
 # %% ../nbs/00_core.ipynb #c89e8ed3
 def file_sha256(
     path: str | Path,  # A readable file
 ) -> str:              # 64 hexadecimal digits
     "SHA-256 of a file's bytes."
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
+
+# %% ../nbs/00_core.ipynb #3f1005f6
+def load_plain(
+    path: str | Path,  # Written by `torch.save`
+):                     # Tensors, on the CPU, in lists and dicts
+    "What is in a file of PyTorch's, without running anything that it says; raises whatever PyTorch does for other files."
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive: size = sum(entry.file_size for entry in archive.infolist())
+        if size > os.path.getsize(path):
+            raise CdfssError(f"the file would become {size/1e6:,.0f} MB, for it is compressed", where=path, remedy="Unpack it and save its tensors anew")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 # %% ../nbs/00_core.ipynb #dae42139
 def cache_dir(

@@ -8,8 +8,10 @@ __all__ = ['FOREGROUND', 'IMAGENET_MEAN', 'IMAGENET_STD', 'IMAGE_SIZE', 'IGNORED
            'denormalise', 'mask_to_tensor', 'read_labels', 'colour_codes', 'read_ignored', 'read_pair',
            'read_label_pair']
 
-# %% ../../nbs/09_data.images.ipynb #c734026f
+# %% ../../nbs/09_data.images.ipynb #aab4cfc3
+import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,20 +22,22 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..core import CdfssError
 
-# %% ../../nbs/09_data.images.ipynb #07c8a743
+# %% ../../nbs/09_data.images.ipynb #cae06750
 def split_part(
     path: str | Path,                # A name such as `labels/7.png`, `labels/7.png#15` or `stack.tif#p3`
 ) -> tuple[Path, str | None]:        # The file, and the part that is meant; None: the whole file
     "Divide a name into file and part. A file whose own name has a `#` is left whole."
     file, sign, part = str(path).rpartition("#")
-    return (Path(file), part) if sign and not Path(path).is_file() else (Path(path), None)
+    return (Path(file), part) if sign and not os.path.isfile(path) else (Path(path), None)
 
 
-def _is_page(part: str | None) -> bool: return part is not None and re.fullmatch("p[0-9]+", part) is not None
+def _is_page(part: str | None) -> bool: return part is not None and re.fullmatch("p[0-9]{1,9}", part) is not None
 
 
 def _open(file: Path, path: str | Path):
-    try: return open(file, "rb")
+    try:
+        if stat.S_ISFIFO(os.stat(file).st_mode): raise OSError("a pipe")
+        return open(file, "rb")
     except FileNotFoundError: raise CdfssError("there is no such file", where=path) from None
     except (OSError, ValueError) as error: raise CdfssError(f"the file cannot be opened ({error})", where=path) from None
 
@@ -51,11 +55,11 @@ def _decode(
                 if not 1 <= page <= (pages := getattr(image, "n_frames", 1) if part else 1):
                     raise CdfssError(f"there is no page {page}: the file has {pages}", where=path)
                 if page > 1: image.seek(page - 1)
+                _check_harmless(image, path)
                 image.load()
                 return _turned(image) if upright else image
         except CdfssError: raise
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise CdfssError(f"the image is too large to be decoded safely ({error})", where=path, remedy="Cut it into tiles first") from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error: raise _too_large(str(error), path) from None
         except UnidentifiedImageError:
             raise CdfssError("this is not an image that can be read: PIL does not know its kind", where=path,
                              remedy="The file may be cut off or of another kind") from None
@@ -64,25 +68,45 @@ def _decode(
                              remedy="The file may be cut off or of another kind") from None
 
 
+def _too_large(found: str, path: str | Path) -> CdfssError:
+    return CdfssError(f"the image is too large to be decoded safely ({found})", where=path,
+                      remedy="Cut it into tiles first, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file")
+
+
+def _check_harmless(image: Image.Image, path: str | Path):
+    "Refuse to decode what would fill the memory or run a program."
+    if image.format == "EPS":
+        raise CdfssError("this is a program that draws a picture (EPS), and is not run", where=path, remedy="Convert it to PNG first")
+    if (most := Image.MAX_IMAGE_PIXELS) and image.width*image.height > most:
+        raise _too_large(f"{image.width}×{image.height} pixels, the limit is {most/1e6:.3g} million", path)
+
+
 def _turned(image: Image.Image) -> Image.Image:
     "The image as its EXIF data say that it is to be shown."
     try: turn = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception: turn = 1                     # broken EXIF data say nothing
     return ImageOps.exif_transpose(image) if turn in range(2, 9) else image
 
-# %% ../../nbs/09_data.images.ipynb #b673c504
+# %% ../../nbs/09_data.images.ipynb #969e7d5f
 _WIDE = ("I", "F")  # PIL's modes of more than 8 bits a channel start with these (I;16, I;16B, I, F)
+
+
+def _as_bytes(image: Image.Image, rule: Callable) -> np.ndarray:
+    "Bytes from an image of wide values, `rule(rows, lowest, highest)`, some rows at a time: as float64 all of them would take much memory."
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite((low, high)).all(): raise CdfssError("there are values that are not finite")
+    found = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), 64): found[start:start + 64] = rule(values[start:start + 64].astype(np.float64), low, high)
+    return found
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     "RGB from a PIL image of any mode; more than 8 bits are scaled by the range of the values."
     if image.mode == "RGB": return image
     if image.mode.startswith(_WIDE):
-        values = np.asarray(image).astype(np.float64)
-        if not np.isfinite(values).all(): raise CdfssError("the image has values that are not finite")
-        low, high = values.min(), values.max()
-        scaled = (values - low)*(255/(high - low)) if high > low else np.zeros_like(values)
-        return Image.fromarray(scaled.round().astype(np.uint8)).convert("RGB")
+        stretched = lambda rows, low, high: ((rows - low)*(255/(high - low)) if high > low else 0*rows).round()
+        return Image.fromarray(_as_bytes(image, stretched)).convert("RGB")
     if image.mode == "P": image = image.convert("RGBA")  # a palette may carry transparency, which is dropped in the next step
     try: return image.convert("RGB")
     except ValueError as error: raise CdfssError(f"an image of mode {image.mode} does not become RGB ({error})") from None
@@ -108,7 +132,7 @@ def image_pages(
         except Exception: count = 1                # what is wrong with it is said when it is read
     return [str(path)] if count == 1 else [f"{path}#p{page:0{max(3, len(str(count)))}d}" for page in range(1, count + 1)]
 
-# %% ../../nbs/09_data.images.ipynb #4ce6a91d
+# %% ../../nbs/09_data.images.ipynb #3eb10945
 FOREGROUND = 128  # the field's mask rule: an 8-bit value of at least this is foreground
 
 
@@ -128,15 +152,13 @@ def read_mask_values(
     if part is not None and not _is_page(part): return _read_part(file, part)
     image = _decode(path, upright)
     if image.mode.startswith(_WIDE):
-        values = np.asarray(image).astype(np.float64)
-        if not np.isfinite(values).all(): raise CdfssError("the mask has values that are not finite", where=path)
-        if values.max() > 255: values = values // 256
-        return values.clip(0, 255).astype(np.uint8)
+        try: return _as_bytes(image, lambda rows, low, high: (rows // 256 if high > 255 else rows).clip(0, 255))
+        except CdfssError as error: raise CdfssError(error.found, where=path) from None
     if image.mode in ("P", "PA"): image = image.convert("RGBA").convert("RGB")
     try: return np.array(image.convert("L"))
     except ValueError as error: raise CdfssError(f"a mask of mode {image.mode} does not become grey ({error})", where=path) from None
 
-# %% ../../nbs/09_data.images.ipynb #a5bba9b5
+# %% ../../nbs/09_data.images.ipynb #82d699f2
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue, of values in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGE_SIZE = 400                        # the benchmark's: PATNet and all that followed it
@@ -151,9 +173,9 @@ def is_int(
 
 def is_size(
     value,  # Anything
-) -> bool:  # True for a whole number from 1 to 16384
+) -> bool:  # True for a whole number from 1 to 4096
     "Whether a value is a side in pixels that a mask can be resized to."
-    return is_int(value) and 1 <= value <= 16384
+    return is_int(value) and 1 <= value <= 4096
 
 
 def check_size(
@@ -162,7 +184,7 @@ def check_size(
     "Refuse what is no size."
     if not is_size(size):
         raise CdfssError(f"{size!r} is no size in pixels", where="image_size",
-                         remedy=f"Give a whole number from 1 to 16384; the benchmark has {IMAGE_SIZE}")
+                         remedy=f"Give a whole number from 1 to 4096; the benchmark has {IMAGE_SIZE}")
 
 
 def image_to_tensor(
@@ -203,7 +225,7 @@ def mask_to_tensor(
                          remedy="Apply the mask rule first, for example mask >= 128")
     return F.interpolate(mask[None, None].to(torch.float32), size=(size, size), mode="nearest")[0, 0]
 
-# %% ../../nbs/09_data.images.ipynb #481944f0
+# %% ../../nbs/09_data.images.ipynb #c27f3571
 IGNORED = 1       # value of pixels of a part that are neither foreground nor background; no mask rule calls it foreground
 BORDER = 255      # value of a label map's pixels that belong to nothing: a border that nobody wanted to decide
 
@@ -234,6 +256,7 @@ def _read_part(file: Path, part: str) -> np.ndarray:
         return read_annotation(file, part)
     try: wanted = [int(number) for number in part.split(",")]
     except ValueError: wanted = []
+    if any(not 0 <= number <= 255 for number in wanted): wanted = []
     if len(wanted) == 1: chosen, ignored = (labels := read_labels(file)) == wanted[0], labels == BORDER
     elif len(wanted) == 3: chosen, ignored = colour_codes(np.array(read_image(file))) == colour_codes(np.array(wanted)), False
     else: raise CdfssError(f"{part!r} is no part of a label map", where=file, remedy="Give a number, or a colour as red,green,blue")

@@ -41,7 +41,7 @@ from .episodes import _path_problem, sample_manifest
 from .images import BORDER, IMAGE_SIZE, colour_codes, mask_to_tensor, read_image, read_labels, read_mask_values
 from .readers import open_dataset, reader_class
 
-# %% ../../nbs/13_data.prepare.ipynb #6d1675f3
+# %% ../../nbs/13_data.prepare.ipynb #e36973ab
 ARCHIVES = {".zip": None, ".tar": None, ".tar.gz": gzip, ".tgz": gzip, ".tar.bz2": bz2, ".tbz2": bz2, ".tar.xz": lzma, ".txz": lzma}
 CLOSED = (".rar", ".7z")                                   # what Python cannot open
 JUNK = re.compile(r"(?:^|.*/)(?:__MACOSX/.*|\._[^/]*|\.DS_Store|Thumbs\.db|desktop\.ini)", re.I)
@@ -93,7 +93,7 @@ def _naming_damage(where: str):
     try: yield
     except _DAMAGE as error: raise _damaged(where, error) from None
     except OSError as error:
-        if error.errno is not None: raise         # the disk's, not the archive's
+        if error.errno not in (None, errno.EINVAL): raise   # the disk's, not the archive's, which may send one to places before its beginning
         raise _damaged(where, error) from None
 
 

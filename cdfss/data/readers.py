@@ -90,7 +90,7 @@ def expected(cls: Reader,
         return f"{_fill(layout.images, **fields)}/*{suffixes} with {masks}"
     return ", or ".join(map(place, cls.layouts))
 
-# %% ../../nbs/11_data.readers.ipynb #c09d2965
+# %% ../../nbs/11_data.readers.ipynb #fd13ce94
 @patch
 def _listing(self: Reader,
     folder: str,        # Relative to the root
@@ -98,11 +98,14 @@ def _listing(self: Reader,
     "The visible files of a folder, listed once; empty where there is no such folder."
     if folder not in self._listings:
         path = self.root/folder
-        names = sorted(e.name for e in os.scandir(path) if e.is_file() and not e.name.startswith(".")) if path.is_dir() else []
+        names = sorted(e.name for e in os.scandir(path) if _is_file(e) and not e.name.startswith(".")) if path.is_dir() else []
         for name in names:
             if not _is_text(name): raise CdfssError(f"the file name {name!r} is not valid text", where=path, remedy="Rename it")
         self._listings[folder] = {name.casefold(): name for name in names} | {name: name for name in names}
     return self._listings[folder]
+
+
+def _is_file(entry: os.DirEntry) -> bool: return os.path.isfile(entry) if entry.is_symlink() else entry.is_file()  # a link may lead in circles
 
 
 def _is_text(name: str) -> bool:
@@ -281,7 +284,7 @@ class FolderReader(Reader):
         self.threshold, self.class_names = threshold, (class_name,)
         if threshold != FOREGROUND: self.options = {"threshold": threshold}
 
-# %% ../../nbs/11_data.readers.ipynb #9f93bbcb
+# %% ../../nbs/11_data.readers.ipynb #7bcfc7f8
 @patch
 def manifest_keys(self: Reader
 ) -> dict:  # `reader` and `reader_options`, or nothing
@@ -308,7 +311,8 @@ def _resolve(manifest: Manifest, root: str | Path, path: str | Path):
     "The folder that a manifest's paths are relative to, and its mask rule."
     if manifest.reader is not None:
         options = manifest.extra.get("reader_options", {})
-        if not isinstance(options, dict): raise CdfssError("the header's 'reader_options' are not a JSON object", where=path)
+        if not isinstance(options, dict) or {"name", "root"} & options.keys():
+            raise CdfssError("the header's 'reader_options' are not a JSON object of a reader's options", where=path)
         reader = open_dataset(manifest.reader, root, **options)
         return reader.root, reader.is_foreground
     root = Path(root)

@@ -14,6 +14,9 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import math
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +81,17 @@ class Config:
     drop: float = 0.05  # Otsu leaves out scores below this share of the range, in [0, 1)
 
 
+def _fits(value, kind) -> bool:
+    "Whether a value is of an annotated type: a whole number will do for a float, a list for a tuple, True for no number."
+    parts = typing.get_args(kind)
+    if isinstance(kind, types.UnionType): return any(_fits(value, part) for part in parts)
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, (tuple, list)): return False
+        return all(_fits(x, parts[0]) for x in value) if parts[-1] is ... else len(value) == len(parts) and all(map(_fits, value, parts))
+    if kind is float: return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
+    return isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
+
+
 class Method:
     "What few-shot and domain-adaptive methods share: name, configuration, device, seed, checked images."
     name = "method"               # As in `methods()`
@@ -94,11 +108,21 @@ class Method:
     ):
         self.preset = next(iter(self.PRESETS)) if preset is None else preset
         if self.preset not in self.PRESETS: raise unknown_name(f"preset of {self.name}", self.preset, self.PRESETS)
-        known = [field.name for field in dataclasses.fields(self.Config)]
-        for option in config_overrides:
-            if option not in known: raise unknown_name(f"option of {self.name}", option, known)
-        self.config = dataclasses.replace(self.PRESETS[self.preset], **config_overrides)
+        self.config = self.changed(self.PRESETS[self.preset], config_overrides)
         self.device, self.seed = pick_device(device), int(seed)
+
+    def changed(self,
+        config,              # Of the method's `Config`
+        options: Mapping,    # Some of its fields
+    ):                       # Another one
+        "A configuration with other values, or a `CdfssError` for a field that there is not and a value that is not of its kind."
+        known = typing.get_type_hints(self.Config)
+        for option, value in options.items():
+            if option not in known: raise unknown_name(f"option of {self.name}", option, known)
+            if not _fits(value, kind := known[option]):
+                raise CdfssError(f"{repr(value)[:80]} is no value for the option {option}", where=self.name,
+                                 remedy=f"Give {kind.__name__ if isinstance(kind, type) else kind}")
+        return dataclasses.replace(config, **options)
 
     def describe(self
     ) -> dict:  # name, preset, config, seed
@@ -353,12 +377,13 @@ class DomainAdaptiveSegmenter(Method):
         modules: Mapping[str, object],   # What is trained, by name, for the checkpoint
         scheduler=None,                  # Stepped after every step
         every: int = 100,                # Steps between two checkpoints
+        split: Sequence[nn.Module] | None = None,   # What ranks share the work of, see `cdfss.train.loop.train`; default the network
     ):
         "Train one phase, from its checkpoint if there is one."
         about = {**self.describe(), **self.data}
         saves = [Checkpoint(self.folder/f"{phase}.pt", modules, every=every, about=about)] if self.folder else []
         self.histories[phase] = train(step, optimizer, batches, epochs=epochs, callbacks=[*self.callbacks, *saves], scheduler=scheduler,
-                                      model=self.network, where=f"{self.name}, {phase}")
+                                      model=self.network, where=f"{self.name}, {phase}", split=[self.network] if split is None else split)
         return self
 
     def variant(self,
@@ -368,10 +393,7 @@ class DomainAdaptiveSegmenter(Method):
         "The same trained network under another configuration: how the rungs of an ablation share one source model."
         other = copy.deepcopy(self)
         other.folder = folder and Path(folder)
-        known = [field.name for field in dataclasses.fields(self.Config)]
-        for option in config_overrides:
-            if option not in known: raise unknown_name(f"option of {self.name}", option, known)
-        other.config = dataclasses.replace(self.config, **config_overrides)
+        other.config = self.changed(self.config, config_overrides)
         return other
 
     def save(self,
@@ -617,7 +639,10 @@ def read_trained(
         if facts["network_sha256"] != file_sha256(folder/"network.safetensors"):
             raise CdfssError("the file is damaged: it is not the one that method.json speaks of", where=folder/"network.safetensors",
                              remedy="Copy both files of the folder again, or save the method anew")
-        return facts, load_file(folder/"network.safetensors")
+        tensors = load_file(folder/"network.safetensors")
+        if broken := [name for name, x in tensors.items() if x.is_floating_point() and not x.isfinite().all()]:
+            raise CdfssError(f"{broken[0]!r} holds NaN or infinite numbers", where=folder/"network.safetensors", remedy="Fit the method anew")
+        return facts, tensors
     except CdfssError: raise
     except FileNotFoundError: raise CdfssError("there is no trained method here", where=folder, remedy=remedy) from None
     except Exception as error: raise CdfssError("the trained method cannot be read", where=folder, remedy=remedy) from error
@@ -683,4 +708,5 @@ def _load_few_shot(kind, facts, tensors, device, backbone, folder):
         method.support = support
         method.restore({name: x.to(method.device) for name, x in tensors.items()})
         method.remember(support)
+        method.predict(support.images[:1])     # tensors and settings that do not fit each other are found here, not at the first image
     return method

@@ -6,7 +6,7 @@
 __all__ = ['TORCHVISION', 'EMBEDDED_WEIGHTS', 'ResidualBlock', 'EmbeddedNet', 'backbones', 'resize_positions', 'hash_tensors',
            'Backbone', 'backbone', 'level_shapes', 'CachedBackbone']
 
-# %% ../../nbs/40_model.backbone.ipynb #0e896639
+# %% ../../nbs/40_model.backbone.ipynb #1ddd757a
 import hashlib
 import importlib.util
 import warnings
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core import CdfssError, derive_seed, file_sha256, unknown_name
+from ..core import CdfssError, derive_seed, file_sha256, load_plain, unknown_name
 
 # %% ../../nbs/40_model.backbone.ipynb #8708bb54
 class ResidualBlock(nn.Module):
@@ -169,7 +169,7 @@ class _TransformerLevels(nn.Module):
             if i in self.blocks: levels.append(x[:, 1:].transpose(1, 2).reshape(batch, -1, h, w))
         return levels
 
-# %% ../../nbs/40_model.backbone.ipynb #b859a474
+# %% ../../nbs/40_model.backbone.ipynb #b900f256
 def _read_weights(path):
     "The tensors of a .pth or .safetensors file, by name."
     path = Path(path)
@@ -178,15 +178,20 @@ def _read_weights(path):
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
             state = load_file(path)
-        else: state = torch.load(path, map_location="cpu", weights_only=True)
+        else: state = load_plain(path)
+    except CdfssError: raise
     except Exception as error:
-        found = f"the weights cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+        found = f"the weights cannot be read ({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]})"
         raise CdfssError(found, where=path, remedy="Give a .safetensors file, or a .pth file that holds tensors only") from None
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict): state = state[key]
-    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
-        raise CdfssError("the file holds no mapping from names to tensors", where=path, remedy="Save `module.state_dict()` and give that")
+    if not isinstance(state, dict) or not all(isinstance(name, str) and _is_plain(v) for name, v in state.items()):
+        raise CdfssError("the file holds no mapping from names to plain tensors", where=path, remedy="Save `module.state_dict()` and give that")
     return state
+
+
+def _is_plain(value) -> bool:
+    return torch.is_tensor(value) and value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_complex())
 
 
 def _hint_for_missing(name, state):

@@ -15,7 +15,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import CdfssError, atomic_path, unknown_name
+from ..core import CdfssError, atomic_path, check_room, load_plain, unknown_name
 from ..show import show_losses
+from .distributed import Ranks, add_gradients, divided, join
 
 # %% ../../nbs/50_train.loop.ipynb #525b252c
 class History(Mapping):
@@ -73,7 +74,7 @@ class History(Mapping):
         values: dict,  # From `state_dict`
     ):
         "Take over the values of another run."
-        self._values, self._waiting = {name: list(column) for name, column in values.items()}, []
+        self._values, self._waiting = {name: list(map(float, column)) for name, column in values.items()}, []
         self._steps = len(self._values["total"]) if values else 0
 
     def __repr__(self):
@@ -207,6 +208,7 @@ def train(
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,  # Stepped after every step (not every epoch)
     model: object | None = None,                        # What is being trained, for callbacks that look at it
     where: str = "training",                            # The same in words, for messages
+    split: Sequence[torch.nn.Module] = (),              # Modules that a batch goes through; started by `torchrun`, ranks share their work, see `divided`
 ) -> History:                                           # Each term of each step, and "total"
     "Minimise the sum of the terms that `step` returns. Draws no random numbers of its own."
     if precision not in PRECISIONS: raise unknown_name("precision", precision, PRECISIONS)
@@ -216,7 +218,7 @@ def train(
                          remedy="Leave that block, and ask for precision= where mixed precision is wanted")
     run.scaler = torch.amp.GradScaler(run.device.type, enabled=precision == "float16" and run.device.type == "cuda")
     mixed = (contextlib.nullcontext() if precision == "float32" else torch.autocast(run.device.type, PRECISIONS[precision]))
-    callbacks = (StopIfNotFinite(), *callbacks)
+    callbacks, ranks = (StopIfNotFinite(), *callbacks), join() if split else Ranks()
     def tell(moment):
         for callback in callbacks: getattr(callback, moment)(run)
 
@@ -224,7 +226,8 @@ def train(
     while run.epoch < epochs and not run.stop:
         for batch in open_epoch(run, batches, tell):
             optimizer.zero_grad(set_to_none=True)
-            terms = take_gradient(step, batch, mixed, run.scaler, where)
+            with divided(split, ranks): terms = take_gradient(step, batch, mixed, run.scaler, where)
+            add_gradients(run.parameters, split, ranks)
             run.total = sum(terms.values())
             run.history.append(terms, run.total)
             tell("after_loss")
@@ -389,8 +392,10 @@ class Checkpoint(Callback):
         return parts if run.scheduler is None else {**parts, "scheduler": run.scheduler}
 
     def before_training(self, run):
-        "Go on from the file, if there is one."
+        "Go on from the file, if there is one; see that there is room for the next."
         self.now = None
+        needed = 6*sum(parameter.numel()*parameter.element_size() for parameter in run.parameters)    # two files, each with two moments beside
+        if join().first: check_room(self.path.parent, needed)
         if self.resume and self.path.exists(): self.load(run)
         self.epoch_start = random_state()
 
@@ -417,6 +422,7 @@ class Checkpoint(Callback):
         "Write the state; refuse to write parameters that are not finite."
         check_losses(run)
         check_parameters(run)
+        if not join().first: return                 # all ranks have the same state
         state = {"about": json.dumps(self.about), "position": [run.epoch, run.index], "now": random_state(), "epoch_start": self.epoch_start,
                  "parts": {name: part.state_dict() for name, part in self.parts(run).items()}}
         with atomic_path(self.path) as partial: torch.save(state, partial)
@@ -426,26 +432,31 @@ class Checkpoint(Callback):
     ):
         "Set the run back to what the file holds."
         remedy = "Give the path of this run's own checkpoint, or delete the file to start anew"
-        try: state = torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            state = load_plain(self.path)
+            before, found = (dict(json.loads(state.get("about", "{}"))), list(state.get("parts", {}))) if isinstance(state, dict) else ({}, [])
+        except CdfssError: raise
         except Exception as error: raise CdfssError("the checkpoint cannot be read", where=self.path, remedy=remedy) from error
-        before = json.loads(state.get("about", "{}")) if isinstance(state, dict) else {}
         if changed := [name for name in {**before, **self.about} if before.get(name) != self.about.get(name)]:
             name = changed[0]
             raise CdfssError(f"the checkpoint was begun with {name} {before.get(name)!r}, this run has {self.about.get(name)!r}", where=self.path,
                              remedy=remedy)
         parts = self.parts(run)
-        found = list(state.get("parts", {})) if isinstance(state, dict) else []
-        if sorted(found) != sorted(parts):
-            found = f"the checkpoint holds {', '.join(found) or 'something else'}, this run has {', '.join(parts)}"
+        if sorted(found, key=str) != sorted(parts):
+            found = f"the checkpoint holds {', '.join(map(str, found)) or 'something else'}, this run has {', '.join(parts)}"
             raise CdfssError(found, where=self.path, remedy=remedy)
         for name, part in parts.items():
             try: part.load_state_dict(state["parts"][name])
             except Exception as error:
                 found = f"the checkpoint's {name} does not fit: {str(error).splitlines()[-1].strip()}"
                 raise CdfssError(found, where=self.path, remedy=remedy) from error
-        run.epoch, run.index = state["position"]
+        try:
+            run.epoch, run.index = state["position"]
+            if not all(type(place) is int and 0 <= place < 2**31 for place in state["position"]): raise ValueError(state["position"])
+            for moment in ("now", "epoch_start"): set_random_state(state[moment])           # that of the epoch's start stays
+        except Exception as error:
+            raise CdfssError(f"the checkpoint's place in the run is damaged ({type(error).__name__})", where=self.path, remedy=remedy) from error
         self.now = state["now"] if run.index else None   # between two epochs there is nothing to skip
-        set_random_state(state["epoch_start"])
 
 # %% ../../nbs/50_train.loop.ipynb #c6ee7910
 class Optimizers(torch.optim.Optimizer):
