@@ -346,7 +346,8 @@ def _domains(context: click.Context, options: dict, needed) -> list:
 
 def _benchmark_domains(context, out, quiet, seed, seeds, threads, **options):
     from cdfss.evaluate.transfer import STAGES, run_transfer
-    source, target, test = _domains(context, options, ("source", "target"))
+    from cdfss.train.distributed import join
+    with join().lead(): source, target, test = _domains(context, options, ("source", "target"))
     info = {"command": " ".join(["cdfss", "benchmark", *sys.argv[2:]]), **{name: options[name] for name in _DOMAINS_ONLY}}
     tell = (lambda text: None) if quiet else lambda text: click.echo(text, err=True)
     try:
@@ -429,17 +430,19 @@ def train(out, quiet, seed, threads, shots, **options):
     from cdfss.data.domain_sets import open_reader
     from cdfss.evaluate.transfer import train_transfer
     from cdfss.methods.base import method_class
+    from cdfss.train.distributed import join
     from cdfss.train.loop import Progress
     context, kind = click.get_current_context(), method_class(options["method"])
-    if kind.kind == "domains": source, target, _ = _domains(context, options, ("source",))
+    if kind.kind == "domains":
+        with join().lead(): source, target, _ = _domains(context, options, ("source",))
     elif kind.source_free:
         raise click.UsageError(f"--method {options['method']} has no training: it adapts to labelled images, see cdfss segment", context)
     else:
         _refuse(context, ("target",), f"--method {options['method']}")
         if options["source"] is None: raise click.UsageError(f"--method {options['method']} needs --source", context)
-        source, target = open_reader(options["source"]), None
+        with join().lead(): source, target = open_reader(options["source"]), None
         if shots: options["settings"] = (*options["settings"], ("shots", shots))
-    callbacks = () if quiet else (Progress(),)
+    callbacks = () if quiet or not _first_rank() else (Progress(),)
     try: method = train_transfer(_builder(**options, callbacks=callbacks), source, target, out, seed=seed, shots=shots, threads=threads)
     except KeyboardInterrupt:
         click.echo(f"Stopped. The same command goes on where it was: {out}", err=True)

@@ -7,6 +7,7 @@ __all__ = ['STAGES', 'COLUMNS', 'domain_rows', 'miou_of_rows', 'iou_of_rows', 'r
            'train_transfer', 'summarise_transfer']
 
 # %% ../../nbs/73_evaluate.transfer.ipynb #220144a2
+import contextlib
 import csv
 import io
 import json
@@ -16,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import CdfssError, DEFAULT_THREADS, atomic_path, keep_threads, set_threads
+from ..core import CdfssError, DEFAULT_THREADS, atomic_path, check_room, keep_threads, lock_file, set_threads
 from ..data.domains import Domain, check_pair
 from ..data.readers import Reader
 from .benchmark import differences, versions, write_json
 from .domains import DomainScores, score_domain, seed_table
+from ..train.distributed import Ranks, apart, join
 
 # %% ../../nbs/73_evaluate.transfer.ipynb #9f9f423a
 STAGES = ("source only", "adapted")
@@ -83,25 +85,28 @@ def run_transfer(
     info: Mapping | None = None,    # Noted, not compared
     report: Callable = lambda text: None,   # Told what happens
 ) -> dict:                          # The summary, as in summary.json
-    "Source only and adapted, on the same test images, for every seed."
+    "Source only and adapted, on the same test images, for every seed. Under `torchrun` the ranks share the seeds, or the training of a single one."
     if not seeds or len(set(seeds)) < len(seeds): raise CdfssError(f"seeds {list(seeds)}", where="seeds", remedy="Give one or more different seeds")
-    out, threads = Path(out), set_threads(threads)
-    method = build(seeds[0], None)
-    _check(source, target, test)
+    out, threads, ranks = Path(out), set_threads(threads), join()
+    with ranks.lead():
+        method = build(seeds[0], None)
+        _check(source, target, test)
     if test is None and len(dict.fromkeys(target.groups or target.names)) < 2:
         raise CdfssError("the target is one group, none can be held out for the test", where=target.title, remedy="Give test images")
     about = {role: _facts(domain) for role, domain in (("source", source), ("target", target), ("test", test))}
     asked = dict(method=_described(method), **about, shots=shots, seeds=list(seeds), threads=threads, device=str(method.device), versions=versions())
-    _begin(out, asked, info or {})
-    rows, clocks = {}, {}
-    for seed in seeds:
-        folder = out/f"seed{seed}"
-        if not (folder/"rows.csv").exists():
+    with _folder(out, asked, info or {}, ranks):
+        left = [seed for seed in seeds if not (out/f"seed{seed}"/"rows.csv").exists()]
+        ranks.meet()
+        for seed in left if len(seeds) == 1 else ranks.deal(left):
             report(f"seed {seed}: training on {source.title}, adapting to {target.title}")
-            _one_seed(build(seed, folder), source, target, test, shots, seed, folder)
-        rows[seed], clocks[seed] = read_domain_rows(folder/"rows.csv"), json.loads((folder/"seconds.json").read_text())
-    summary = dict(summarise_transfer(rows), seconds=clocks, **asked, info=dict(info or {}))
-    write_json(out/"summary.json", summary)
+            with contextlib.nullcontext() if len(seeds) == 1 else apart():
+                _one_seed(build(seed, out/f"seed{seed}"), source, target, test, shots, seed, out/f"seed{seed}")
+        ranks.meet()
+        rows = {seed: read_domain_rows(out/f"seed{seed}"/"rows.csv") for seed in seeds}
+        clocks = {seed: json.loads((out/f"seed{seed}"/"seconds.json").read_text()) for seed in seeds}
+        summary = dict(summarise_transfer(rows), seconds=clocks, **asked, info=dict(info or {}))
+        if ranks.first: write_json(out/"summary.json", summary)
     return summary
 
 
@@ -122,15 +127,26 @@ def _facts(images: Domain | Reader | None) -> list | None:
 def _described(method) -> dict: return {key: value for key, value in method.describe().items() if key != "seed"}
 
 
-def _begin(out: Path, asked: dict, info: Mapping):
-    "The folder, after making sure that this run belongs there."
-    if (out/"run.json").exists():
-        if changed := differences(asked, json.loads((out/"run.json").read_text())["asked"]):
-            raise CdfssError("the run was begun differently: " + "; ".join(changed), where=out, remedy="Go on with what it was begun with, or give another folder")
-        return
-    if out.exists() and any(out.iterdir()):
-        raise CdfssError(f"this is not such a run's folder: it holds {min(path.name for path in out.iterdir())}", where=out, remedy="Give another one")
-    write_json(out/"run.json", dict(asked=asked, info=dict(info)))
+@contextlib.contextmanager
+def _folder(out: Path, asked: dict, info: Mapping, ranks: Ranks):
+    "Hold the folder against other runs, after making sure that this one belongs there."
+    known = out/"run.json"
+    with contextlib.ExitStack() as held:
+        with ranks.lead():
+            if not ranks.first and not known.exists():
+                raise CdfssError(f"rank {ranks.rank} does not see what rank 0 writes there", where=out, remedy="Give a folder on a disk that all machines share")
+            if ranks.first:
+                there = [] if known.exists() or not out.exists() else [path.name for path in (out.iterdir() if out.is_dir() else [out]) if path.name != ".lock"]
+                if there: raise CdfssError(f"this is not such a run's folder: it holds {min(there)}", where=out, remedy="Give another one")
+                check_room(out)
+                if not lock_file(held.enter_context(open(out/".lock", "ab"))):
+                    raise CdfssError("another run is writing here", where=out, remedy="Wait for it, or give another folder")
+                if not known.exists(): write_json(known, dict(asked=asked, info=dict(info)))
+                elif changed := differences(asked, json.loads(known.read_text())["asked"]):
+                    raise CdfssError("the run was begun differently: " + "; ".join(changed), where=out,
+                                     remedy="Go on with what it was begun with, or give another folder")
+        yield
+        ranks.meet()
 
 
 def _one_seed(method, source, target, test, shots, seed, folder):
@@ -144,6 +160,7 @@ def _one_seed(method, source, target, test, shots, seed, folder):
     _adapt(method, target, source, shots, seed)
     adapted = time.perf_counter()
     rows += domain_rows(score_domain(method, test), STAGES[1])
+    if not join().first: return
     write_json(folder/"seconds.json", {"source": fitted - start, "adapt": adapted - ready})
     method.save(folder)
     _write_rows(folder/"rows.csv", rows)
@@ -160,15 +177,18 @@ def train_transfer(
     shots: int | None = None,       # Labelled target images a group, for methods that want labels; None: all of them
     threads: int = DEFAULT_THREADS,
 ):                                  # The trained method
-    "Train a method and keep it."
-    out, threads = Path(out), set_threads(threads)
-    method = build(seed, out)
-    method.check_source(source)
-    if isinstance(source, Domain): _check(source, target)
-    _begin(out, dict(method=_described(method), source=_facts(source), target=_facts(target), shots=shots, seed=seed, threads=threads, versions=versions()), {})
-    method.fit_source(source)
-    if target is not None: _adapt(method, target, source, shots, seed)
-    method.save(out)
+    "Train a method and keep it. Under `torchrun` the ranks share every batch."
+    out, threads, ranks = Path(out), set_threads(threads), join()
+    with ranks.lead():
+        method = build(seed, out)
+        method.check_source(source)
+        if isinstance(source, Domain): _check(source, target)
+    about = {"source": _facts(source), "target": _facts(target), "shots": shots, "seed": seed, "threads": threads, "versions": versions()}
+    with _folder(out, dict(method=_described(method), **about), {}, ranks):
+        method.fit_source(source)
+        if target is not None: _adapt(method, target, source, shots, seed)
+        with ranks.lead():
+            if ranks.first: method.save(out)
     return method
 
 

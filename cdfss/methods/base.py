@@ -108,10 +108,10 @@ class Method:
     ):
         self.preset = next(iter(self.PRESETS)) if preset is None else preset
         if self.preset not in self.PRESETS: raise unknown_name(f"preset of {self.name}", self.preset, self.PRESETS)
-        self.config = self.changed(self.PRESETS[self.preset], config_overrides)
+        self.config = self.with_options(self.PRESETS[self.preset], config_overrides)
         self.device, self.seed = pick_device(device), int(seed)
 
-    def changed(self,
+    def with_options(self,
         config,              # Of the method's `Config`
         options: Mapping,    # Some of its fields
     ):                       # Another one
@@ -393,7 +393,7 @@ class DomainAdaptiveSegmenter(Method):
         "The same trained network under another configuration: how the rungs of an ablation share one source model."
         other = copy.deepcopy(self)
         other.folder = folder and Path(folder)
-        other.config = self.changed(self.config, config_overrides)
+        other.config = self.with_options(self.config, config_overrides)
         return other
 
     def save(self,

@@ -321,7 +321,8 @@ class MetaMemory(FewShotSegmenter):
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(self.seed, "meta_memory", "dropout"))
             self.history = train(lambda step: self.losses(episodes(step), step), optimizer, range(steps), epochs=min(1, steps),
-                                 callbacks=[*self.callbacks, *saves], scheduler=scheduler, model=net, where=f"{self.name}, source")
+                                 callbacks=[*self.callbacks, *saves], scheduler=scheduler, model=net, where=f"{self.name}, source",
+                                 split=[getattr(net.stages, stage) for stage in net.stages.NAMES])
         return self
 
     def changed(self,

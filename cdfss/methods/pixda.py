@@ -27,6 +27,7 @@ from .base import Config, DomainAdaptiveSegmenter
 from ..model.deeplab import DeepLab, load_deeplab
 from ..model.pixel_adversarial import (discriminator_loss, distillation, focal_loss, image_discriminator, misfit, pixel_adversarial,
                                            pixel_discriminator, rarity, source_surprise, swap_style)
+from ..train.distributed import join
 from ..train.loop import Optimizers
 
 # %% ../../nbs/63_methods.pixda.ipynb #96f89d79
@@ -383,18 +384,19 @@ def select(self: PixDA,
 ) -> tuple[str, ...]:   # Names of the images to go on with
     "Drop the source images that the image discriminator still recognises; δ grows from stretch to stretch."
     file = self.folder and self.folder/f"kept {stretch + 2}.json"
-    if file and file.exists():
-        kept = tuple(json.loads(file.read_text()))
-        if not set(kept) <= set(source.names):
-            raise CdfssError("the list of kept images is not from this source", where=file, remedy="Give this run a folder of its own")
+    with join().lead():                                # of several ranks, the others read what the first has found
+        if file and file.exists():
+            kept = tuple(json.loads(file.read_text()))
+            if not set(kept) <= set(source.names):
+                raise CdfssError("the list of kept images is not from this source", where=file, remedy="Give this run a folder of its own")
+            return kept
+        c = self.config
+        delta = c.delta*(stretch + 1 if c.delta_growth == "add" else 2**stretch)
+        scores = self.source_scores(source, target, self.seed, "select", stretch)
+        kept = tuple(name for name, score in zip(source.names, scores.tolist()) if score > delta)
+        if file:
+            with atomic_path(file) as partial: partial.write_text(json.dumps(kept))
         return kept
-    c = self.config
-    delta = c.delta*(stretch + 1 if c.delta_growth == "add" else 2**stretch)
-    scores = self.source_scores(source, target, self.seed, "select", stretch)
-    kept = tuple(name for name, score in zip(source.names, scores.tolist()) if score > delta)
-    if file:
-        with atomic_path(file) as partial: partial.write_text(json.dumps(kept))
-    return kept
 
 # %% ../../nbs/63_methods.pixda.ipynb #f8e3b21d
 @patch

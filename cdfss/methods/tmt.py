@@ -310,7 +310,7 @@ class TMT(DomainAdaptiveSegmenter):
         optimizer = torch.optim.AdamW([others, domain], lr=learning_rate, weight_decay=config.weight_decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: max(0, 1 - n/steps)**config.power)
         plan = Steps(domains, steps, config, self.seed, self.name, phase)
-        return self.run(phase, step, optimizer, plan, plan.epochs, {"network": self.network}, scheduler)
+        return self.run(phase, step, optimizer, plan, plan.epochs, {"network": self.network}, scheduler, split=self.network.vit.blocks)
 
 
 def check_images(
