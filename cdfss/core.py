@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_THREADS', 'CdfssError', 'unknown_name', 'derive_seed', 'numpy_rng', 'torch_rng', 'seed_everything',
-           'pick_device', 'set_threads', 'keep_threads', 'atomic_path', 'lock_file', 'check_room', 'file_sha256',
-           'load_plain', 'cache_dir', 'shared']
+           'pick_device', 'set_threads', 'keep_threads', 'deterministic', 'atomic_path', 'lock_file', 'check_room',
+           'file_sha256', 'load_plain', 'cache_dir', 'shared']
 
 # %% ../nbs/00_core.ipynb #d328dbeb
 import contextlib
@@ -112,6 +112,19 @@ def keep_threads():
     before = torch.get_num_threads()
     try: yield
     finally: torch.set_num_threads(before)
+
+# %% ../nbs/00_core.ipynb #e2ab5a7e
+@contextlib.contextmanager
+def deterministic():
+    "Inside, torch computes the same bits each time on a GPU too, where it can, and warns where it cannot: `with deterministic():`, or `@deterministic()` above a function."
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")   # cuBLAS looks at it when it is first used: be inside by then
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False                        # it would choose convolutions by the clock
+    try: yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = before[2]
 
 # %% ../nbs/00_core.ipynb #2a7ae2e8
 @contextlib.contextmanager

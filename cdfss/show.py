@@ -99,7 +99,9 @@ def _grid(count: int, columns: int | None = None, size: float = 2.2, limit: int 
     rows = math.ceil(count / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * (size * tall + 0.25)), dpi=100, squeeze=False, layout="constrained")
     plt.close(figure)                     # the figure lives on as a value; pyplot need not show or keep it
-    for ax in axes.flat: ax.axis("off")
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])      # ticks that are not drawn would be laid out all the same
+        ax.axis("off")
     return figure, list(axes.flat)[:count]
 
 
