@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'ADAPT_MODES', 'row_line', 'parse_rows', 'read_rows', 'RowFile', 'episode_rows', 'summarise', 'versions',
-           'differences', 'write_json', 'run_benchmark']
+           'differences', 'asked_before', 'write_json', 'run_benchmark']
 
 # %% ../../nbs/70_evaluate.benchmark.ipynb #c5d5046d
 import csv
@@ -58,7 +58,8 @@ def parse_rows(
     where: str | Path = "rows",  # Named in errors
 ) -> list[dict]:                 # Each with every column of `COLUMNS`
     "Typed rows from the bytes of a rows file."
-    lines = list(csv.reader(io.StringIO(data.decode())))
+    try: lines = list(csv.reader(io.StringIO(data.decode())))
+    except (UnicodeDecodeError, csv.Error): lines = []
     if not lines or tuple(lines[0]) != tuple(COLUMNS):
         raise CdfssError("this is not a file of benchmark rows", where=where, remedy=f"Its first line should read {','.join(COLUMNS)}")
     try: return [{name: kind(text) for (name, kind), text in zip(COLUMNS.items(), line, strict=True)} for line in lines[1:]]
@@ -277,7 +278,7 @@ def _open_folder(out: Path, asked: dict, info: dict, manifests: Mapping, resume:
     file = RowFile(_part(out, 0))
     try:
         if (out/"run.json").exists():
-            if changed := differences(asked, json.loads((out/"run.json").read_text())["asked"]):
+            if changed := differences(asked, asked_before(out/"run.json")):
                 raise CdfssError("the run was begun differently: " + "; ".join(changed), where=out,
                                  remedy="Resume with what it was begun with, or give another folder")
         elif file.rows: raise CdfssError("the folder has rows but no run.json", where=out, remedy="Give another one")
@@ -287,6 +288,15 @@ def _open_folder(out: Path, asked: dict, info: dict, manifests: Mapping, resume:
         for part in out.glob("rows.rank*.csv"): file.absorb(part)          # what the ranks of a run that was stopped have left
     except BaseException: file.close(); raise
     return file
+
+
+def asked_before(
+    path: str | Path,   # A run.json
+) -> dict:
+    "What a folder was begun with."
+    try: return dict(json.loads(Path(path).read_text(encoding="utf-8"))["asked"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CdfssError(f"this file is damaged ({type(error).__name__})", where=path, remedy="Restore it, or give another folder") from None
 
 
 def write_json(
