@@ -61,7 +61,7 @@ CHOICES = {"bn_mode": ("batch", "running"), "postprocess": ("off", "always", "dy
            "vote": ("reference", "clean"), "mask_target": ("truncate", "round"), "triplet_axis": TRIPLETS,
            "starts": ("heads", "raw", "both"), "self_support": (True, False), "leave_one_out": (True, False)}
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #aefbc6d8
+# %% ../../nbs/61_methods.mtmnet.ipynb #5c54cd45
 SEEN_SUPPORTS = 64  # support images of which a fitted method keeps its projections (3.4 MB each for 13 levels at 400²), deepest maps (15 MB) and view (5 MB)
 
 
@@ -99,7 +99,7 @@ class MTMNet(FewShotSegmenter):
     def fit(self, support, queries):
         "Fit new heads to the task."
         self.heads = self.history = None
-        if self.config.starts == "heads" or self.config.postprocess == "dynamic" or self.config.starts == "both" and not self.examines(support):
+        if self.config.starts != "raw":
             self.heads, self.history, self.shears = fit_heads(self.backbone, support, queries, self.config, self.seed, self.callbacks)
         self.first_support = support
 
@@ -203,7 +203,7 @@ def score(self: MTMNet,
     features = self.head_features(pyramid(self.backbone, images), "image")
     return compare(features, self.support_features, self.support.masks, tuple(images.shape[2:]))
 
-# %% ../../nbs/61_methods.mtmnet.ipynb #a5acabb6
+# %% ../../nbs/61_methods.mtmnet.ipynb #fe6b51b5
 @patch
 @torch.no_grad()
 def corrected(self: MTMNet,
@@ -212,12 +212,13 @@ def corrected(self: MTMNet,
     "What self-support makes of the starts of images."
     maps = pyramid(self.backbone, images)
     view, deepest = describe(maps, images, self.config), [maps[i] for i in pick_levels(maps, "deepest")]
-    if self.examines(self.support): return self.helper(view, deepest)
-    coarse, starts, masks = tuple(maps[0].shape[2:]), [], self.support.masks
+    coarse, masks = tuple(maps[0].shape[2:]), self.support.masks
+    fitted = compare(self.head_features(maps, "image"), self.support_features, masks, coarse) if self.heads else None
+    if self.examines(self.support): return self.helper(view, deepest, fitted)
+    starts = [] if fitted is None else [fitted]
     if self.config.starts != "heads":
         small = [downsample_masks(masks, known.shape[2:]) for known in self.support_maps]
-        starts.append(raw_scores(deepest, self.support_maps, small, coarse, self.config.raw_temperature))
-    if self.heads: starts.append(compare(self.head_features(maps, "image"), self.support_features, masks, coarse))
+        starts = [raw_scores(deepest, self.support_maps, small, coarse, self.config.raw_temperature), *starts]
     return self.helper(starts, view)
 
 

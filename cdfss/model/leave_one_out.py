@@ -15,13 +15,14 @@ from torch import Tensor
 from .hierarchical_mask import downsample_masks
 from .self_support import Corrected, SelfSupportConfig, View, expected_iou, explain, fisher, mask_iou, on_grid, raw_scores, relative
 
-# %% ../../nbs/55_model.leave_one_out.ipynb #0b88027e
+# %% ../../nbs/55_model.leave_one_out.ipynb #f8dab176
 @dataclass(frozen=True)
 class LeaveOneOutConfig(SelfSupportConfig):
     "How several supports examine each other, and `SelfSupportConfig`."
     leave_one_out: bool = False  # whether they do; it takes two shots at least
     pooled_ridge: float = 0.3    # added to the covariance across images, in units of its mean diagonal
     judge: float = 0.03          # a candidate that is better on the supports by this IoU counts e times as much
+    fitted: float = 0.5          # what heads count that were fitted to all supports, and so cannot be examined by them; the rest is the marks'
 
 # %% ../../nbs/55_model.leave_one_out.ipynb #c79eaf38
 def moments(
@@ -41,7 +42,7 @@ def best_cut(
     cuts = torch.linspace(ratios.min().item(), ratios.max().item(), tried, device=ratios.device)
     return cuts[torch.stack([mask_iou(ratios > cut, truth).mean() for cut in cuts]).argmax()]
 
-# %% ../../nbs/55_model.leave_one_out.ipynb #dcd6b90b
+# %% ../../nbs/55_model.leave_one_out.ipynb #68313228
 STARTS = ("comparison, Otsu", "density ratio, Otsu", "density ratio, supports' cut")
 
 
@@ -99,14 +100,18 @@ class LeaveOneOut:
     def __call__(self,
         view: View,             # The images
         deepest: list[Tensor],  # `b c h w`: their maps of the deepest stride
+        heads: Tensor | None = None,  # `b h' w'`, of any resolution: what heads say of them that were fitted to all supports
     ) -> Corrected:
         "Segment images."
         size = view.features.shape[2:]
         ratios = (self.axis[:, :, None, None]*view.features).sum(1) + self.offset
         plain, told = self.candidates(self.compare(deepest, size), ratios, self.cut.expand(len(ratios)), view)
-        (plain_mean, plain_weight), (told_mean, told_weight) = (((w[:, None, None, None]*part).sum(0)/w.sum(), w.sum())
-                                                                for part, w in ((plain, self.weights[0]), (told, self.weights[1])))
-        score = plain_weight*plain_mean + told_weight*told_mean
-        count = len(score)
-        return Corrected(score, plain_mean, told_mean, told_weight.expand(count), self.weights.sum(0)[:, None].expand(-1, count),
-                         expected_iou(told_mean, score > .5))
+        weights, trust = self.weights, self.config.fitted
+        if heads is not None:
+            start = on_grid([heads], view.size)
+            plain, told = torch.cat([plain, relative(start[0], self.drop)[None]]), torch.cat([told, explain(start, view, self.cues, self.config, self.drop)])
+            weights = F.pad((1 - trust)*weights, (0, 1), value=trust/2)
+        share, count = weights[1].sum(), len(ratios)
+        start, corrected = ((counts[:, None, None, None]*maps).sum(0)/counts.sum() for counts, maps in zip(weights, (plain, told)))
+        score = start + share*(corrected - start)
+        return Corrected(score, start, corrected, share.expand(count), weights.sum(0)[:, None].expand(-1, count), expected_iou(corrected, score > .5))
