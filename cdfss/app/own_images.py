@@ -81,8 +81,9 @@ def output_names(
     "The images' names without suffix; a number is added where two are equal."
     names, taken = [], set()
     for image in images:
-        name, n = _stem(image), 1
-        while name.lower() in taken: n += 1; name = f"{_stem(image)}_{n}"
+        stem = _stem(image).encode(errors="surrogateescape")[:240].decode(errors="ignore") or "image"   # room for .png, and text in every case
+        name, n = stem, 1
+        while name.lower() in taken: n += 1; name = f"{stem}_{n}"
         taken.add(name.lower()); names.append(name)
     return names
 
@@ -343,7 +344,7 @@ def _save_png(pixels: np.ndarray, path: Path, palette: bytes | None = None):
 
 
 def _save_table(rows: list[dict], path: Path):
-    with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as partial, open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader(); table.writerows(rows)
 

@@ -218,7 +218,9 @@ def mask_to_tensor(
 ) -> torch.Tensor:                    # `[size,size]` float32, 0 or 1
     "Resize a mask as `F.interpolate(mode='nearest')` does."
     check_size(size)
-    mask = torch.as_tensor(mask)
+    try: mask = torch.as_tensor(mask)
+    except (TypeError, ValueError, RuntimeError) as error: raise CdfssError(f"this is no mask ({error})", where="mask_to_tensor") from None
+    if mask.is_complex(): raise CdfssError("a mask of complex numbers", where="mask_to_tensor", remedy="Give bool, or 0 and 1")
     if mask.ndim != 2 or mask.numel() == 0: raise CdfssError(f"a mask of shape {tuple(mask.shape)} is not [H,W]", where="mask_to_tensor")
     if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
         raise CdfssError(f"the mask has values from {mask.min()} to {mask.max()} instead of 0 and 1", where="mask_to_tensor",
@@ -244,9 +246,10 @@ def read_labels(
 
 def colour_codes(
     pixels: np.ndarray,   # `[H,W,3]` uint8
-) -> np.ndarray:          # `[H,W]` in 0 … 7: 4 for red, 2 for green, 1 for blue, added
+) -> np.ndarray:          # `[H,W]` uint8 in 0 … 7: 4 for red, 2 for green, 1 for blue, added
     "Colours as numbers of three bits: each channel is on from 128."
-    return (pixels >= 128) @ np.array([4, 2, 1])
+    red, green, blue = np.moveaxis((pixels >= 128).astype(np.uint8), -1, 0)
+    return 4*red + 2*green + blue
 
 
 def _read_part(file: Path, part: str) -> np.ndarray:
@@ -260,7 +263,7 @@ def _read_part(file: Path, part: str) -> np.ndarray:
     if len(wanted) == 1: chosen, ignored = (labels := read_labels(file)) == wanted[0], labels == BORDER
     elif len(wanted) == 3: chosen, ignored = colour_codes(np.array(read_image(file))) == colour_codes(np.array(wanted)), False
     else: raise CdfssError(f"{part!r} is no part of a label map", where=file, remedy="Give a number, or a colour as red,green,blue")
-    return np.where(chosen, 255, np.where(ignored, IGNORED, 0)).astype(np.uint8)
+    return np.where(chosen, np.uint8(255), np.where(ignored, np.uint8(IGNORED), np.uint8(0)))
 
 
 def read_ignored(

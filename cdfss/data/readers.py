@@ -318,5 +318,5 @@ def _resolve(manifest: Manifest, root: str | Path, path: str | Path):
     root = Path(root)
     if not root.is_dir(): raise CdfssError("there is no such folder", where=root, remedy="Give the data set's folder, or its parent")
     folders = reader_class(manifest.dataset).folders if manifest.dataset in MODULES else ()
-    has_some = lambda folder: any((folder/entry.query[0]).is_file() for entry in manifest.entries)
+    has_some = lambda folder: any(os.path.isfile(folder/entry.query[0]) for entry in manifest.entries)
     return next(filter(has_some, [root, *_named(root, (manifest.dataset, *folders))]), root), None
