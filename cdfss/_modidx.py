@@ -1833,6 +1833,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'cdfss.train.distributed.apart': ('train.distributed.html#apart', 'cdfss/train/distributed.py'),
                                          'cdfss.train.distributed.divided': ( 'train.distributed.html#divided',
                                                                               'cdfss/train/distributed.py'),
+                                         'cdfss.train.distributed.fork_ranks': ( 'train.distributed.html#fork_ranks',
+                                                                                 'cdfss/train/distributed.py'),
                                          'cdfss.train.distributed.join': ('train.distributed.html#join', 'cdfss/train/distributed.py')},
             'cdfss.train.embedded': { 'cdfss.train.embedded.Batches': ('train.embedded.html#batches', 'cdfss/train/embedded.py'),
                                       'cdfss.train.embedded.Batches.__init__': ( 'train.embedded.html#batches.__init__',
