@@ -20,7 +20,7 @@ import numpy as np
 from ..core import CdfssError, DEFAULT_THREADS, atomic_path, check_room, keep_threads, lock_file, set_threads
 from ..data.domains import Domain, check_pair
 from ..data.readers import Reader
-from .benchmark import differences, versions, write_json
+from .benchmark import asked_before, differences, versions, write_json
 from .domains import DomainScores, score_domain, seed_table
 from ..train.distributed import Ranks, apart, join
 
@@ -142,7 +142,7 @@ def _folder(out: Path, asked: dict, info: Mapping, ranks: Ranks):
                 if not lock_file(held.enter_context(open(out/".lock", "ab"))):
                     raise CdfssError("another run is writing here", where=out, remedy="Wait for it, or give another folder")
                 if not known.exists(): write_json(known, dict(asked=asked, info=dict(info)))
-                elif changed := differences(asked, json.loads(known.read_text())["asked"]):
+                elif changed := differences(asked, asked_before(known)):
                     raise CdfssError("the run was begun differently: " + "; ".join(changed), where=out,
                                      remedy="Go on with what it was begun with, or give another folder")
         yield
