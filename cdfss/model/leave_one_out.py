@@ -42,7 +42,7 @@ def best_cut(
     cuts = torch.linspace(ratios.min().item(), ratios.max().item(), tried, device=ratios.device)
     return cuts[torch.stack([mask_iou(ratios > cut, truth).mean() for cut in cuts]).argmax()]
 
-# %% ../../nbs/55_model.leave_one_out.ipynb #68313228
+# %% ../../nbs/55_model.leave_one_out.ipynb #497f5579
 STARTS = ("comparison, Otsu", "density ratio, Otsu", "density ratio, supports' cut")
 
 
@@ -110,7 +110,7 @@ class LeaveOneOut:
         if heads is not None:
             start = on_grid([heads], view.size)
             plain, told = torch.cat([plain, relative(start[0], self.drop)[None]]), torch.cat([told, explain(start, view, self.cues, self.config, self.drop)])
-            weights = F.pad((1 - trust)*weights, (0, 1), value=trust/2)
+            weights = torch.cat([(1 - trust)*weights, trust*weights.sum(1, keepdim=True)], dim=1)
         share, count = weights[1].sum(), len(ratios)
         start, corrected = ((counts[:, None, None, None]*maps).sum(0)/counts.sum() for counts, maps in zip(weights, (plain, told)))
         score = start + share*(corrected - start)
