@@ -643,9 +643,9 @@ class AttentionView(widgets.VBox):
         key = "corrected", _fields(choice, "postprocess", "threshold")
         told = self.bench.once("compared", key, lambda: method.corrected(method.as_batch(self.bench.episode(choice).image)))
         weights = [float(weight) for weight in told.starts]
-        rest = weights[len(self.start.options):]
-        starts = [f"{name} counts {weight:.2f}" for name, weight in zip(self.start.options, weights)]
-        if rest: starts.append(f"starts that compare no pixels {sum(rest):.2f}")
+        own = dict(zip(self.start.options, (weights[0], weights[-1])))                     # frozen features come first and heads last
+        starts = [f"{name} counts {weight:.2f}" for name, weight in own.items()]
+        if len(weights) > len(own): starts.append(f"starts that compare no pixels {sum(weights) - sum(own.values()):.2f}")
         return f"; in this image {', '.join(starts)}, and the correction {float(told.share):.2f} of the result"
 
     def _moved(self, place, change):
