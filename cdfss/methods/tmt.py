@@ -28,7 +28,7 @@ from ..model.vit import SIZES, SegmentationViT, ViTSize, enlarge, load_torchvisi
 @dataclass(frozen=True)
 class TMTConfig:
     "Options of `TMT`. All but the clustering is a reconstruction."
-    size: str | ViTSize = "vit_b_16"    # Of the transformer, see `cdfss.model.vit.SIZES`
+    size: str | ViTSize | Mapping = "vit_b_16"   # Of the transformer, see `cdfss.model.vit.SIZES`; a mapping has `ViTSize`'s fields
     weights: str | None = "imagenet"    # What it starts from: "imagenet", a file of torchvision's, or None for random weights
     target_labels: bool = True          # Fine-tuning on target labels, or False: only the source's are used
     cell: int = 4                       # c of the clustering, in tokens
