@@ -83,7 +83,8 @@ def fit(path, deadly=None):
 def test_a_loader_worker_killed_is_told_and_the_checkpoint_goes_on(tmp_path):
     "In a process of its own: PyTorch raises the error from a signal, wherever the process is."
     killed = elsewhere("import sys; from test_soak import fit; fit(sys.argv[1], deadly=17)", tmp_path/"run.pt")
-    assert killed.returncode == 1 and "DataLoader worker (pid" in killed.stderr, killed.stderr
+    told = "DataLoader worker (pid", "a process that reads batches was lost"                    # the second where it was killed while it wrote
+    assert killed.returncode == 1 and any(line in killed.stderr for line in told), killed.stderr
     steps = len(torch.load(tmp_path/"run.pt", weights_only=True)["parts"]["history"]["total"])
     assert 8 <= steps < 16
     assert torch.equal(fit(tmp_path/"run.pt"), fit(tmp_path/"undisturbed.pt"))

@@ -292,7 +292,10 @@ def open_epoch(
     iterator, done = iter(epoch), run.index
     for _ in itertools.islice(iterator, done): pass
     tell("before_epoch")
-    yield from iterator
+    try: yield from iterator
+    except (ConnectionError, EOFError) as error:        # what is read from a DataLoader's worker when it is killed while it writes
+        raise CdfssError(f"a process that reads batches was lost ({type(error).__name__})", where=run.where,
+                         remedy="It may have run out of memory: use fewer workers, and go on from the checkpoint") from error
     if run.index == 0:
         raise CdfssError(f"epoch {run.epoch} brought no batch", where=run.where,
                          remedy="Give a list or a function from the epoch to its batches; a generator is used up after one epoch")
