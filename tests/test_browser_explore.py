@@ -78,6 +78,7 @@ def test_the_threshold_is_moved_by_keys_and_fits_nothing(lab):
     assert shown(lab) != before
     assert lab.kernel("print(app.bench.done['fitted'], app.bench.done['predicted'])") == fits
     lab.page.get_by_label("threshold by hand").uncheck()
+    until(lab, "print(app.controls.choice.threshold)", "None".__eq__)         # nothing is under way any more when the next test clicks
 
 
 def test_a_click_in_the_query_shows_what_the_pixel_attends_to(lab):
