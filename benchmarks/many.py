@@ -5,7 +5,8 @@
     python benchmarks/many.py kills --store          20 kills of a benchmark and 20 of a training, each resumed; some minutes
 
 Stored in benchmarks/many.json. Ranks are forks of this process with the environment variables that torchrun sets, and compute on the CPU with one
-thread each. A kill is signal 9, at a random moment, to one rank or to both.
+thread each. A kill is signal 9, at a random moment, to one rank or to both. No launcher looks after these ranks: who is left must notice by itself, and
+does so after five seconds without a sign of life here (a minute otherwise), or is counted as hung and ended after two minutes.
 """
 import argparse
 import json
@@ -26,14 +27,17 @@ from cdfss.evaluate.benchmark import ADAPT_MODES, read_rows, run_benchmark, vers
 from cdfss.evaluate.transfer import train_transfer
 from cdfss.methods.base import build_method
 from cdfss.show import text_table
+from cdfss.train import distributed
 from cdfss.train.distributed import fork_ranks, join
 
 STORE = Path(__file__).with_suffix(".json")
 
 
 def wait(processes) -> list[int]:
-    "Until all have ended, with which codes."
-    for process in processes: process.join()
+    "Until all have ended, with which codes; who hangs is ended, with a signal's negative number for its code."
+    for process in processes:
+        process.join(120)
+        if process.exitcode is None: process.kill(); process.join()
     return [process.exitcode for process in processes]
 
 
@@ -114,6 +118,7 @@ def kill_and_resume(function, args, out, duration, rng) -> dict:
 
 
 def measure_kills(home: Path, count: int) -> dict:
+    distributed.DEAD = 5.
     net, rng, result = build_method("linear", device="cpu").backbone, random.Random(0), {}
     domains = [drawn_slices(look, 2, 5, seed=seed, size=24).in_memory() for seed, look in enumerate(("mr", "ct"))]
     score(net, skin(2, 32), ADAPT_MODES[0], home/"warm")                       # what is imported here need not be by every fork

@@ -25,6 +25,10 @@ from cdfss.train.distributed import fork_ranks, join
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 
 
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch): monkeypatch.setattr("cdfss.train.distributed.DEAD", 5.)       # forks inherit it
+
+
 def exit_codes(processes):
     for process in processes: process.join(120)
     return [process.exitcode for process in processes]

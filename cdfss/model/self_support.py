@@ -128,7 +128,7 @@ def fisher(
     within = square/pixels - outer(one, weight/pixels) - outer(zero, 1 - weight/pixels)
     scale = within.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=0)[..., None, None]
     within = within + (ridge*scale + 1e-6)*torch.eye(within.shape[-1], device=within.device, dtype=within.dtype)
-    axis = torch.linalg.solve(within, one - zero)
+    axis = torch.cholesky_solve((one - zero)[..., None], torch.linalg.cholesky(within))[..., 0]
     return axis, -(axis*(one + zero)).sum(-1)/2
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..core import CdfssError
 
-# %% ../../nbs/56_train.distributed.ipynb #4b1c5010
+# %% ../../nbs/56_train.distributed.ipynb #376af74a
 GO_ON = "What is finished is kept: give the same command again (cdfss benchmark: with --resume)"
 
 
@@ -44,7 +44,6 @@ class Ranks:
     size: int = 1                  # How many they are
     restarted: bool = False        # Whether a launcher has started them again after a failure
     store: object = None           # Texts and counters that all of them see
-    group: object = None           # Through which they meet
     counts: Counter = field(default_factory=Counter)            # Those of a rank that is alone
     calls: Iterator = field(default_factory=itertools.count)    # All ranks make the same calls in the same order: numbers name them
     signs: dict = field(default_factory=dict)                   # Rank → its last sign of life, and when that was first seen
@@ -67,13 +66,21 @@ class Ranks:
     def meet(self):
         "Wait until all are here, however long it takes. Raises `CdfssError` when one will never come."
         if self.alone: return
+        name = f"meet {next(self.calls)}"
+        self.count(f"{name}, come")
+        self.wait(f"{name}, come")
+        self.count(f"{name}, seen")
+        if self.first: self.wait(f"{name}, seen")            # the store may live in this process: it stays until all know
+
+    def wait(self,
+        name: str,   # Of a counter
+    ):
+        "Until all ranks have counted."
+        looked = time.monotonic()
         try:
-            waiting = dist.barrier(group=self.group, async_op=True)
-            looked = time.monotonic()
-            while not waiting.is_completed():
+            while self.store.add(name, 0) < self.size:
                 time.sleep(.01)
                 if time.monotonic() > looked + LIVES: looked = time.monotonic(); self.look_around()
-            waiting.wait()
         except RuntimeError as error: raise self.lost() from error
 
     def give_signs(self):
@@ -135,7 +142,7 @@ class Ranks:
         try: return self.store.add(name, 1)
         except RuntimeError as error: raise self.lost() from error
 
-# %% ../../nbs/56_train.distributed.ipynb #e8393b8b
+# %% ../../nbs/56_train.distributed.ipynb #f2a4696f
 _JOINED, _APART = [], []
 
 
@@ -154,16 +161,13 @@ def _connect(restarted: bool) -> Ranks:
     if dist.is_torchelastic_launched(): _end_with_launcher()
     try:
         store, rank, size = next(dist.rendezvous("env://", timeout=timedelta(minutes=10)))
-        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)    # nothing of an attempt that failed
-        if not dist.is_initialized():
-            each_its_own = 0 < int(os.environ.get("LOCAL_WORLD_SIZE", size)) <= gpus      # NCCL does not share a GPU between ranks
-            dist.init_process_group("cpu:gloo,cuda:nccl" if each_its_own else "gloo", store=dist.PrefixStore("torch", store), rank=rank, world_size=size)
-        group = dist.new_group(backend="gloo", timeout=timedelta(days=999))      # a rank may have to wait for the longest class of another
+        store = dist.PrefixStore(f"cdfss {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)      # nothing of an attempt that failed
+        ranks = Ranks(rank, size, restarted, store)
+        ranks.give_signs()
+        ranks.meet()
     except (RuntimeError, ValueError) as error:
         raise CdfssError(f"the {os.environ['WORLD_SIZE']} ranks did not find each other ({str(error).splitlines()[0]})", where="torchrun",
-                         remedy="See that all machines reach the first one, or name their network interface in GLOO_SOCKET_IFNAME") from error
-    ranks = Ranks(rank, size, restarted, dist.PrefixStore("cdfss", store), group)
-    ranks.give_signs()
+                         remedy="See that all machines reach the first one") from error
     return ranks
 
 
@@ -203,7 +207,20 @@ def fork_ranks(
     for process in processes: process.start()
     return processes
 
-# %% ../../nbs/56_train.distributed.ipynb #0f936ba3
+# %% ../../nbs/56_train.distributed.ipynb #3dd13bb1
+def _connect_tensors(ranks: Ranks):
+    "Begin to exchange tensors: by NCCL where each rank has a GPU of its own, else by gloo."
+    if dist.is_initialized(): return
+    ranks.meet()                                                 # all of them are still there
+    each_its_own = 0 < int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size)) <= torch.cuda.device_count()      # NCCL does not share a GPU between ranks
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if each_its_own else "gloo", store=dist.PrefixStore("tensors", ranks.store),
+                                rank=ranks.rank, world_size=ranks.size)
+    except RuntimeError as error:
+        raise CdfssError(f"the {ranks.size} ranks cannot exchange tensors ({str(error).splitlines()[0]})", where="torchrun",
+                         remedy="Name the network interface that all machines share in GLOO_SOCKET_IFNAME") from error
+
+
 def _add_up(x: Tensor) -> Tensor:
     "The sum over the ranks, in place."
     try: dist.all_reduce(x)
@@ -241,7 +258,7 @@ def _in_shares(forward, ranks: Ranks, batch: Tensor, *others):
     own = lambda x: x[start:stop] if isinstance(x, Tensor) and x.dim() and len(x) == count else x
     return _Together.apply(forward(own(batch), *map(own, others)), start, count)
 
-# %% ../../nbs/56_train.distributed.ipynb #c08da95b
+# %% ../../nbs/56_train.distributed.ipynb #0690ac4c
 def _normalise_together(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
     "Batch normalisation by the statistics of all ranks' images."
     if not norm.training: return type(norm).forward(norm, x)
@@ -265,6 +282,7 @@ def divided(
 ):
     "Inside, these modules' work is shared by the ranks; what they return is the whole."
     if ranks.alone: yield; return
+    _connect_tensors(ranks)
     norms = {norm for module in modules for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)}
     for norm in norms: norm.forward = partial(_normalise_together, norm)
     for module in modules: module.forward = partial(_in_shares, module.forward, ranks)
