@@ -61,7 +61,8 @@ def timed_run(net, episodes, adapt, out):
 
 
 def measure_ranks(home: Path, rounds: int) -> dict:
-    net, episodes, rows = build_method("mtmnet", device="cpu").backbone, skin(24, 200), []
+    net, episodes, rows = build_method("mtmnet", device="cpu").backbone, skin(60, 200), []
+    build_method("mtmnet", backbone=net, device="cpu").adapt(episodes[0].support).predict(episodes[0].image)   # the first one of a process costs a second: start-up
     for _ in range(rounds):
         for size in (1, 2, 4):                                    # in turn, so that a disturbance meets all
             out = home/"run"
