@@ -5,8 +5,8 @@
     python benchmarks/many.py kills --store          20 kills of a benchmark and 20 of a training, each resumed; some minutes
 
 Stored in benchmarks/many.json. Ranks are forks of this process with the environment variables that torchrun sets, and compute on the CPU with one
-thread each. A kill is signal 9, at a random moment, to one rank or to both. No launcher looks after these ranks: who is left must notice by itself, and
-does so after five seconds without a sign of life here (a minute otherwise), or is counted as hung and ended after two minutes.
+thread each. A kill is signal 9, at a random moment, to one rank or to both. No launcher looks after these ranks: who is left must notice by itself. Here
+that takes five seconds without a sign of life, and twenty where the other one was killed before it could be reached (a minute and ten minutes otherwise).
 """
 import argparse
 import json
@@ -34,7 +34,7 @@ STORE = Path(__file__).with_suffix(".json")
 
 
 def wait(processes) -> list[int]:
-    "Until all have ended, with which codes; who hangs is ended, with a signal's negative number for its code."
+    "Until all have ended, with which codes; who hangs for two minutes is ended, with a signal's negative number for its code."
     for process in processes:
         process.join(120)
         if process.exitcode is None: process.kill(); process.join()
@@ -93,10 +93,10 @@ def train(domains, out):
 
 
 def ends_well(function):
-    "Exit code 7 where the package said in words that a rank was lost; a traceback where not."
+    "Exit code 7 where the package said in words that a rank was lost or never came, 8 for other words; a traceback where there were none."
     def run(*args):
         try: function(*args)
-        except CdfssError as error: os._exit(7 if "another rank was lost" in str(error) else 8)
+        except CdfssError as error: os._exit(7 if any(words in str(error) for words in ("another rank was lost", "did not find each other")) else 8)
     return run
 
 
@@ -119,7 +119,7 @@ def kill_and_resume(function, args, out, duration, rng) -> dict:
 
 
 def measure_kills(home: Path, count: int) -> dict:
-    distributed.DEAD = 5.
+    distributed.COME, distributed.DEAD = 20., 5.
     net, rng, result = build_method("linear", device="cpu").backbone, random.Random(0), {}
     domains = [drawn_slices(look, 2, 5, seed=seed, size=24).in_memory() for seed, look in enumerate(("mr", "ct"))]
     score(net, skin(2, 32), ADAPT_MODES[0], home/"warm")                       # what is imported here need not be by every fork

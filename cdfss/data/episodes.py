@@ -427,8 +427,9 @@ def _check_class(dataset: str, name: str, count: int, shots: int):
         raise CdfssError(f"class {name!r} has {count} image(s), but {shots} shot(s) and a query need {shots + 1}", where=dataset,
                          remedy="Give fewer shots or more images")
 
-# %% ../../nbs/10_data.episodes.ipynb #12cb27ce
+# %% ../../nbs/10_data.episodes.ipynb #b0baaaad
 KEPT_PAIRS = 32  # at 400 × 400 about 80 MB
+_KEPT = OrderedDict()
 
 
 class Episodes:
@@ -441,7 +442,7 @@ class Episodes:
     ):
         self.manifest, self.root, self.is_foreground = manifest, Path(root), is_foreground or standard_rule
         if check: manifest.check(root, self.is_foreground)
-        self._kept = OrderedDict()
+        self._own = object()                                                      # what this one keeps is known by it
 
     def __len__(self) -> int: return len(self.manifest)
 
@@ -458,7 +459,8 @@ class Episodes:
 
     def _tensors(self, pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
         "An image and its mask, kept for a while; two threads may ask at once."
-        tensors = self._kept.pop(pair, None) or read_pair(self.root/pair[0], self.root/pair[1], self.is_foreground, self.manifest.image_size)
-        self._kept[pair] = tensors                                                # the latest is at the end
-        while len(self._kept) > KEPT_PAIRS: self._kept.popitem(last=False)
+        key = self._own, pair
+        tensors = _KEPT.pop(key, None) or read_pair(self.root/pair[0], self.root/pair[1], self.is_foreground, self.manifest.image_size)
+        _KEPT[key] = tensors                                                      # the latest is at the end
+        while len(_KEPT) > KEPT_PAIRS: _KEPT.popitem(last=False)
         return tensors
