@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['DEFAULT_THREADS', 'CdfssError', 'unknown_name', 'derive_seed', 'numpy_rng', 'torch_rng', 'seed_everything',
            'pick_device', 'set_threads', 'keep_threads', 'deterministic', 'atomic_path', 'lock_file', 'check_room',
-           'file_sha256', 'load_plain', 'cache_dir', 'shared']
+           'file_sha256', 'read_text', 'read_json', 'load_plain', 'cache_dir', 'shared']
 
-# %% ../nbs/00_core.ipynb #d328dbeb
+# %% ../nbs/00_core.ipynb #d662077a
 import contextlib
 import difflib
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -182,6 +183,27 @@ def file_sha256(
 ) -> str:              # 64 hexadecimal digits
     "SHA-256 of a file's bytes."
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
+
+# %% ../nbs/00_core.ipynb #50c0a42d
+def read_text(
+    path: str | Path,           # A small file
+    remedy: str | None = None,  # What to do where it is no text
+) -> str:
+    "A file's text, in UTF-8. Raises `CdfssError` for a file that is not there, or not that."
+    try: return Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError: raise CdfssError("there is no such file", where=path) from None
+    except UnicodeDecodeError: raise CdfssError("this is not a text file in UTF-8", where=path, remedy=remedy or "Save it as UTF-8") from None
+    except (OSError, ValueError) as error: raise CdfssError(f"the file cannot be opened ({error})", where=path) from None
+
+
+def read_json(
+    path: str | Path,           # A small file
+    remedy: str | None = None,  # What to do where it is damaged
+):                              # Numbers, texts, lists, dicts
+    "What is in a JSON file. Raises `CdfssError` for anything else."
+    text = read_text(path, remedy)
+    try: return json.loads(text)
+    except ValueError as error: raise CdfssError(f"this is not JSON ({error})", where=path, remedy=remedy) from None
 
 # %% ../nbs/00_core.ipynb #3f1005f6
 def load_plain(

@@ -478,7 +478,7 @@ def train(out, quiet, seed, threads, shots, **options):
 @option("Output", "--out", type=PATH, metavar="DIR", required=True,
         help="Folder for masks/ (or labels/) and areas.csv; must not exist or be empty.")
 @option("Output", "--scores", is_flag=True, help="Also write score maps.")
-@option("Output", "--overlays", is_flag=True, help="Also write the images with their masks laid over them.")
+@option("Output", "--overlays", is_flag=True, help="Also write the images with their masks laid over them, at most 2000 pixels a side.")
 @option("Output", "--check-below", type=click.FloatRange(0, 100), metavar="PERCENT", default=60.,
         help="Masks of which a lower IoU is expected are marked in the table.")
 @option("Output", "--save", type=PATH, metavar="DIR", help="Keep the adapted method for --model; must not exist or be empty.")

@@ -7,7 +7,7 @@ __all__ = ['Pair', 'PROTOCOLS', 'KEPT_PAIRS', 'Support', 'Episode', 'Entry', 'Ma
            'FOREGROUND', 'IMAGE_SIZE', 'IMAGENET_MEAN', 'IMAGENET_STD', 'denormalise', 'image_to_tensor',
            'mask_to_tensor', 'read_image', 'read_mask_values', 'standard_rule']
 
-# %% ../../nbs/10_data.episodes.ipynb #84193e5d
+# %% ../../nbs/10_data.episodes.ipynb #6e95294c
 import hashlib
 import json
 import posixpath
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from ..core import CdfssError, atomic_path, file_sha256, numpy_rng, unknown_name
+from ..core import CdfssError, atomic_path, file_sha256, numpy_rng, read_text, unknown_name
 from .images import (FOREGROUND, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, check_size, denormalise, image_to_tensor,
                                is_int, is_size, mask_to_tensor, read_ignored, read_image, read_mask_values, read_pair, split_part, standard_rule)
 
@@ -224,7 +224,7 @@ def _entry(row, shots: int | None) -> Entry:
     if shots is not None and len(support) != shots: raise ValueError(_wrong_shots(len(support), shots))
     return Entry(row["class"], row["class_id"], query, support)
 
-# %% ../../nbs/10_data.episodes.ipynb #f5675ccc
+# %% ../../nbs/10_data.episodes.ipynb #3a9c06ce
 def _json_line(text: str):
     try:
         value = json.loads(text)
@@ -282,18 +282,10 @@ def load(cls: Manifest,
     look: Callable | None = None,    # A further check: gets the manifest, returns its (line, problem) pairs, to be listed with the others
 ) -> Manifest:                       # As it was saved
     "Read a manifest; broken lines are all named in one error. The files are looked at by `check`."
-    manifest, problems = cls.parse(_read_text(path))
+    manifest, problems = cls.parse(read_text(path, "Give a manifest (JSON lines)"))
     if manifest and look: problems = sorted(problems + look(manifest))
     _complain(problems, path)
     return manifest
-
-
-def _read_text(path: str | Path) -> str:
-    try: return Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError: raise CdfssError("there is no such file", where=path) from None
-    except UnicodeDecodeError:
-        raise CdfssError("this is not a text file in UTF-8", where=path, remedy="Give a manifest (JSON lines)") from None
-    except (OSError, ValueError) as error: raise CdfssError(f"the file cannot be opened ({error})", where=path) from None
 
 # %% ../../nbs/10_data.episodes.ipynb #5fd2a7e8
 def _image_facts(path: Path) -> tuple[int, int]:

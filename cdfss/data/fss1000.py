@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['SPLITS', 'LISTS', 'is_class', 'read_list', 'choose_classes', 'FSS1000']
 
-# %% ../../nbs/23_data.fss1000.ipynb #c63f4aea
+# %% ../../nbs/23_data.fss1000.ipynb #cce54e30
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core import CdfssError, unknown_name
+from ..core import CdfssError, read_text, unknown_name
 from .readers import Layout, Reader, register
 
-# %% ../../nbs/23_data.fss1000.ipynb #5e196eef
+# %% ../../nbs/23_data.fss1000.ipynb #4ed2c9e6
 SPLITS = {"train": range(0, 520), "val": range(520, 760), "test": range(760, 1000)}  # places among the sorted 1,000 names
 LISTS = {"train": ("train.txt", "trn.txt"), "val": ("val.txt",), "test": ("test.txt",)}
 
@@ -31,9 +31,7 @@ def read_list(
     path: str | Path,   # A text file with one class name a line
 ) -> list[str]:         # In the file's order
     "The names in a list, without empty lines."
-    try: text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error: raise CdfssError(f"the list of classes cannot be read ({error})", where=path) from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 # %% ../../nbs/23_data.fss1000.ipynb #0f1bcdf2
 def choose_classes(

@@ -6,13 +6,13 @@
 __all__ = ['VOC_CLASSES', 'LABELS', 'VAL_LIST', 'FoldReader', 'class_pixels', 'Pascal5i', 'read_fold_list', 'label_map',
            'plain_scene', 'draw_files']
 
-# %% ../../nbs/30_data.pascal5i.ipynb #5b02d1f8
+# %% ../../nbs/30_data.pascal5i.ipynb #24799f1c
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..core import CdfssError, numpy_rng, unknown_name
+from ..core import CdfssError, numpy_rng, read_text, unknown_name
 from .episodes import Pair
 from .images import BORDER, read_labels
 from .readers import Layout, PartsReader, overlapping, register
@@ -68,7 +68,7 @@ def class_pixels(
                          remedy=f"0 is background, 1 to {classes} are classes, {BORDER} is not decided; give the original label files")
     return {int(label): int(counts[label]) for label in np.flatnonzero(counts[1:classes + 1]) + 1}
 
-# %% ../../nbs/30_data.pascal5i.ipynb #795b9bdb
+# %% ../../nbs/30_data.pascal5i.ipynb #b8cb1f00
 VOC_CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
                "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 LABELS = ("SegmentationClassAug", "SegmentationClass")   # The first that is there
@@ -108,7 +108,7 @@ class Pascal5i(FoldReader):
         if not (self.root/VAL_LIST).is_file():
             raise CdfssError("nothing says which images are for validation", where=self.root,
                              remedy=f"Expected VOC's own {VAL_LIST}, or the lists splits/val/fold0.txt … of the public code")
-        val = set((self.root/VAL_LIST).read_text().split())
+        val = set(read_text(self.root/VAL_LIST).split())
         for name in sorted(set(self._listing(folder).values())):
             stem = PurePosixPath(name).stem
             if (stem in val) == (self.split == "val"):
@@ -120,7 +120,7 @@ def read_fold_list(
 ) -> list[tuple[str, int, float]]:         # (image, class from 1, its pixels: not known, so as many as you like)
     "A list of images with a class each, as the public code has it."
     rows = []
-    for i, line in enumerate(path.read_text(encoding="utf-8-sig").split(), start=1):
+    for i, line in enumerate(read_text(path).split(), start=1):
         stem, sign, number = line.rpartition("__")
         if not (sign and number.isdigit() and 1 <= int(number) <= len(VOC_CLASSES)):
             raise CdfssError(f"line {i} is {line!r} instead of an image's name with its class, as 2007_000032__01", where=path)

@@ -6,7 +6,7 @@
 __all__ = ['STAGES', 'COLUMNS', 'domain_rows', 'miou_of_rows', 'iou_of_rows', 'read_domain_rows', 'run_transfer',
            'train_transfer', 'summarise_transfer']
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #220144a2
+# %% ../../nbs/73_evaluate.transfer.ipynb #0111310a
 import contextlib
 import csv
 import io
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import CdfssError, DEFAULT_THREADS, atomic_path, check_room, keep_threads, lock_file, set_threads
+from ..core import CdfssError, DEFAULT_THREADS, atomic_path, check_room, keep_threads, lock_file, read_json, set_threads
 from ..data.domains import Domain, check_pair
 from ..data.readers import Reader
 from .benchmark import asked_before, differences, versions, write_json
@@ -70,7 +70,7 @@ def read_domain_rows(
     with open(path, newline="", encoding="utf-8") as file: rows = list(csv.DictReader(file))
     return [{**row, **{key: int(row[key]) for key in COLUMNS[-3:]}} for row in rows]
 
-# %% ../../nbs/73_evaluate.transfer.ipynb #99e618e9
+# %% ../../nbs/73_evaluate.transfer.ipynb #81e9000f
 @keep_threads()
 def run_transfer(
     build: Callable,                # (seed, folder) → an untrained `DomainAdaptiveSegmenter`
@@ -104,7 +104,7 @@ def run_transfer(
                 _one_seed(build(seed, out/f"seed{seed}"), source, target, test, shots, seed, out/f"seed{seed}")
         ranks.meet()
         rows = {seed: read_domain_rows(out/f"seed{seed}"/"rows.csv") for seed in seeds}
-        clocks = {seed: json.loads((out/f"seed{seed}"/"seconds.json").read_text()) for seed in seeds}
+        clocks = {seed: read_json(out/f"seed{seed}"/"seconds.json", "Remove this seed's folder, and run it again") for seed in seeds}
         summary = dict(summarise_transfer(rows), seconds=clocks, **asked, info=dict(info or {}))
         if ranks.first: write_json(out/"summary.json", summary)
     return summary

@@ -6,7 +6,7 @@
 __all__ = ['SMALL', 'PRESETS', 'LADDER', 'PUBLISHED', 'PUBLISHED_SOURCE', 'PixDAConfig', 'resized', 'draw_batches', 'restyle',
            'frozen', 'PixDA']
 
-# %% ../../nbs/63_methods.pixda.ipynb #5cb328bc
+# %% ../../nbs/63_methods.pixda.ipynb #654591b7
 import contextlib
 import copy
 import itertools
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import CdfssError, atomic_path, numpy_rng, unknown_name
+from ..core import CdfssError, atomic_path, numpy_rng, read_json, unknown_name
 from ..data.domains import Domain, IndexBatches, stack
 from ..data.images import IMAGENET_MEAN, IMAGENET_STD
 from .base import Config, DomainAdaptiveSegmenter
@@ -321,7 +321,7 @@ def adapt_step(self: PixDA,
         judge = self.discriminators[name]
         yield {f"{name} discriminator": discriminator_loss(judge(said_source), judge(said_target.detach()), c.discriminator_factor)}
 
-# %% ../../nbs/63_methods.pixda.ipynb #0e3a63be
+# %% ../../nbs/63_methods.pixda.ipynb #e82f99c5
 @patch
 def adapt(self: PixDA,
     target: Domain,                 # A few images, labelled
@@ -386,7 +386,7 @@ def select(self: PixDA,
     file = self.folder and self.folder/f"kept {stretch + 2}.json"
     with join().lead():                                # of several ranks, the others read what the first has found
         if file and file.exists():
-            kept = tuple(json.loads(file.read_text()))
+            kept = tuple(read_json(file, "Remove it"))
             if not set(kept) <= set(source.names):
                 raise CdfssError("the list of kept images is not from this source", where=file, remedy="Give this run a folder of its own")
             return kept
