@@ -646,6 +646,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'cdfss.data.prepare._digests': ('data.prepare.html#_digests', 'cdfss/data/prepare.py'),
                                     'cdfss.data.prepare._do': ('data.prepare.html#_do', 'cdfss/data/prepare.py'),
                                     'cdfss.data.prepare._driving': ('data.prepare.html#_driving', 'cdfss/data/prepare.py'),
+                                    'cdfss.data.prepare._is_row': ('data.prepare.html#_is_row', 'cdfss/data/prepare.py'),
                                     'cdfss.data.prepare._isic_steps': ('data.prepare.html#_isic_steps', 'cdfss/data/prepare.py'),
                                     'cdfss.data.prepare._layout': ('data.prepare.html#_layout', 'cdfss/data/prepare.py'),
                                     'cdfss.data.prepare._linked': ('data.prepare.html#_linked', 'cdfss/data/prepare.py'),

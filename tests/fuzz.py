@@ -12,6 +12,7 @@ import argparse
 import copy
 import io
 import json
+import logging
 import os
 import platform
 import shutil
@@ -706,6 +707,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--store", action="store_true")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
+    logging.disable()                                                                 # Pillow's remarks on what it cannot read
     set_threads(1)
     if given.case is not None: return print(json.dumps(try_case(given.seed, given.kinds[0], given.case, whole=True), indent=1))
     sys.stderr = os.fdopen(os.dup(2), "w")                                            # what goes wrong in this program itself

@@ -630,12 +630,21 @@ def _layout(name: str) -> str:
         return DRIVING[name].needs or "leftImg8bit/<split>/<city>/*.png and gtFine/<split>/<city>/*.png"
     return reader_class(name).expected()
 
-# %% ../../nbs/13_data.prepare.ipynb #08921f17
+# %% ../../nbs/13_data.prepare.ipynb #cb88a2e1
 JOURNAL, WORK, REPORT = ".prepared.jsonl", ".preparing", "prepared.json"
 
 
+def _is_row(row) -> bool:
+    "Whether this is something that a journal holds: the name of a data set, or a finished step."
+    try:
+        if "prepared" in row: return isinstance(row["prepared"], str)
+        files = all(isinstance(size, int) and isinstance(digest, str) for size, digest in row["files"].values())
+        return isinstance(row["step"], str) and "uses" in row and files and all(len(entry) == len(Odd._fields) for entry in row["odd"])
+    except (KeyError, TypeError, ValueError, AttributeError): return False
+
+
 class Journal:
-    "What has been done, on disk."
+    "What has been done, on disk. It is read up to the first line that is damaged; what follows is done again."
     def __init__(self,
         path: Path,     # Made if it is not there
         name: str,      # The data set
@@ -645,7 +654,7 @@ class Journal:
         for line in lines:
             try: row = json.loads(line) if line.endswith(b"\n") else None
             except ValueError: row = None
-            if row is None: break
+            if not _is_row(row): break
             good += len(line)
             if "prepared" in row and row["prepared"] != name:
                 raise CdfssError(f"this folder holds {row['prepared']}", where=path.parent, remedy=f"Give another folder for {name}")
