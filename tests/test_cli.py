@@ -225,6 +225,12 @@ def segment(folder, *more, **changes):
     return ["segment", *QUICK, "--image-size", 96, *[part for name, values in options.items() for part in (name, *values)], *more]
 
 
+def test_segment_says_how_far_it_is(own):
+    for number in range(2, 23): Image.open(own/"a"/"1.png").save(own/"a"/f"{number}.png")
+    told = [line for line in succeed(*segment(own)).stderr.splitlines() if line.endswith(" images")]
+    assert told == [f"{number}/22 images" for number in range(2, 23, 2)]
+
+
 def test_segment_writes_masks_at_the_images_own_size(own):
     succeed(*segment(own, "--scores", "--overlays", images=[own/"a", own/"b"]))
     names = ["1", "1_2", "alpha", "grey", "pixel", "sixteen"]

@@ -10,6 +10,7 @@ __all__ = ['COUNT', 'PIXELS', 'PATH', 'backbone_options', 'method_options', 'com
 # %% ../../nbs/82_app.cli.ipynb #884105a5
 import contextlib
 import io
+import itertools
 import json
 import os
 import sys
@@ -525,8 +526,11 @@ def segment(support_images, support_masks, mask_threshold, classes, images, corr
     if labelled is not None and adapt != "every-episode":
         method, labelled = labelled.fit(method, next((file for file in files if file not in given), None), tile), None
     if save: click.echo(f"model: {save_fitted(method, save, tile)}", err=True)
+    done, step = itertools.count(1), max(1, len(files)//10)
+    def tell(row):
+        if (number := next(done)) % step == 0 and len(files) >= 20: click.echo(f"{number}/{len(files)} images", err=True)
     rows = segment_images(method, files, out, labelled=labelled, adapt=adapt, given=given, tile=tile, scores=scores, overlays=overlays,
-                          threshold=mask_threshold, below=check_below)
+                          threshold=mask_threshold, below=check_below, each=tell)
     area = {name: f"{name.removeprefix('area_fraction').lstrip('_') or 'foreground'} %" for name in rows[0] if name.startswith("area_fraction")}
     expected = {name: f"expected IoU{name.removeprefix('expected_iou').replace('_', ' ', 1)} %" for name in rows[0] if name.startswith("expected_iou")}
     columns = {"image": "image", **area, **{name: title for name, title in expected.items() if any(row[name] is not None for row in rows)}, "check": "check"}
