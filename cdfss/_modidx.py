@@ -25,6 +25,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'cdfss.app.cli._from_manifest': ('app.cli.html#_from_manifest', 'cdfss/app/cli.py'),
                                'cdfss.app.cli._one_line': ('app.cli.html#_one_line', 'cdfss/app/cli.py'),
                                'cdfss.app.cli._refuse': ('app.cli.html#_refuse', 'cdfss/app/cli.py'),
+                               'cdfss.app.cli._repeatable': ('app.cli.html#_repeatable', 'cdfss/app/cli.py'),
                                'cdfss.app.cli._report': ('app.cli.html#_report', 'cdfss/app/cli.py'),
                                'cdfss.app.cli._stages': ('app.cli.html#_stages', 'cdfss/app/cli.py'),
                                'cdfss.app.cli._text_table': ('app.cli.html#_text_table', 'cdfss/app/cli.py'),

@@ -21,7 +21,7 @@ TUTORIALS = {
     "First steps": ["quickstart", "from_scratch", "own_images"],
     "One data set each": ["deepglobe", "isic2018", "chest_xray", "fss1000", "wbc", "segpc2021", "pascal5i", "coco20i", "suim", "driving"],
     "One method each": ["meta_memory", "pixda", "tmt", "sfda"],
-    "Experiments": ["compare_methods", "ablation", "foundation_backbones", "on_a_gpu"],
+    "Experiments": ["compare_methods", "ablation", "foundation_backbones", "on_a_gpu", "on_many_gpus"],
     "Add your own": ["add_a_method", "add_a_data_set"],
 }
 ROOMS = dict(basics="Basics", data="Data", model="Model", train="Training", methods="Methods", evaluate="Evaluation", app="Applications")

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cdfss.app.cli import main
+from cdfss.core import CdfssError
 from cdfss.data.episodes import sample_manifest
 from cdfss.data.readers import open_dataset
 from cdfss.data.samples import sample_root
@@ -383,3 +384,14 @@ def test_mtmnet_runs_from_the_command_line(tmp_path):
     succeed("benchmark", *CELLS, *QUICK, "--method", "mtmnet", "--preset", "reference", "--postprocess", "off", "--out", tmp_path/"run")
     summary = json.loads((tmp_path/"run"/"summary.json").read_text())
     assert (summary["method"], summary["preset"], summary["adapt"]) == ("mtmnet", "reference", "first-episode")
+
+
+def test_deterministic_holds_while_a_command_runs(tmp_path, monkeypatch):
+    seen = []
+    def look(*_, **__):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        raise CdfssError("enough seen")
+    monkeypatch.setattr("cdfss.evaluate.benchmark.run_benchmark", look)
+    for more in ([], ["--deterministic"]):
+        assert "enough seen" in refuse("benchmark", "--dataset", "wbc", "--samples", "--episodes", 2, "--out", tmp_path/"run", *more)
+    assert seen == [False, True] and not torch.are_deterministic_algorithms_enabled()

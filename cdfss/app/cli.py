@@ -177,9 +177,18 @@ method_options = _all(
            help="Refine masks by a CRF. Default: the preset's."),
     option("Method", "--set", "settings", type=_Setting(), multiple=True, help="Any other setting of the method; may be repeated."),
 )
+def _repeatable(context, param, value):
+    "Be inside `cdfss.core.deterministic` until the command ends."
+    if not value: return
+    from cdfss.core import deterministic
+    context.with_resource(deterministic())
+
+
 compute_options = _all(
     option("Computing", "--seed", type=int, metavar="N", default=0, help="Of everything that is drawn at random."),
     option("Computing", "--threads", type=COUNT, metavar="N", default=2, help="CPU threads. Part of what makes two runs identical."),
+    option("Computing", "--deterministic", is_flag=True, expose_value=False, callback=_repeatable,
+           help="On a GPU, the same bits each time where PyTorch can, and a warning where it cannot. Slower."),
     option("Computing", "--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1."),
 )
 
