@@ -1302,6 +1302,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'cdfss.methods.tmt._Stretch': ('methods.tmt.html#_stretch', 'cdfss/methods/tmt.py'),
                                    'cdfss.methods.tmt._Stretch.__iter__': ('methods.tmt.html#_stretch.__iter__', 'cdfss/methods/tmt.py'),
                                    'cdfss.methods.tmt._Stretch.__len__': ('methods.tmt.html#_stretch.__len__', 'cdfss/methods/tmt.py'),
+                                   'cdfss.methods.tmt._size_from': ('methods.tmt.html#_size_from', 'cdfss/methods/tmt.py'),
                                    'cdfss.methods.tmt.check_images': ('methods.tmt.html#check_images', 'cdfss/methods/tmt.py'),
                                    'cdfss.methods.tmt.segmentation_loss': ('methods.tmt.html#segmentation_loss', 'cdfss/methods/tmt.py'),
                                    'cdfss.methods.tmt.vary': ('methods.tmt.html#vary', 'cdfss/methods/tmt.py')},

@@ -223,7 +223,8 @@ def mask_to_tensor(
     if mask.is_complex(): raise CdfssError("a mask of complex numbers", where="mask_to_tensor", remedy="Give bool, or 0 and 1")
     if mask.ndim != 2 or mask.numel() == 0: raise CdfssError(f"a mask of shape {tuple(mask.shape)} is not [H,W]", where="mask_to_tensor")
     if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
-        raise CdfssError(f"the mask has values from {mask.min()} to {mask.max()} instead of 0 and 1", where="mask_to_tensor",
+        values = mask.double()                           # not every kind of whole number has a smallest one in PyTorch
+        raise CdfssError(f"the mask has values from {values.min():g} to {values.max():g} instead of 0 and 1", where="mask_to_tensor",
                          remedy="Apply the mask rule first, for example mask >= 128")
     return F.interpolate(mask[None, None].to(torch.float32), size=(size, size), mode="nearest")[0, 0]
 

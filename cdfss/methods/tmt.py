@@ -6,6 +6,7 @@
 __all__ = ['PLAIN', 'SMALL', 'TMTConfig', 'Look', 'GuidedViT', 'vary', 'Steps', 'segmentation_loss', 'TMT', 'check_images']
 
 # %% ../../nbs/64_methods.tmt.ipynb #e81155e9
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,23 @@ from torch import Tensor, nn
 
 from ..core import CdfssError, torch_rng, unknown_name
 from ..data.domains import IGNORE, Domain, IndexBatches, stack
-from .base import DomainAdaptiveSegmenter
+from .base import MOST, DomainAdaptiveSegmenter
 from ..model.regions import (DomainClassifier, Regions, adaptive_regions, check_weights, domain_loss, key_bias, reversal_ramp,
                                  transferability, uncertainty)
 from ..model.vit import SIZES, SegmentationViT, ViTSize, enlarge, load_torchvision
 
 # %% ../../nbs/64_methods.tmt.ipynb #fbeb18ba
+def _size_from(found: Mapping) -> ViTSize:
+    "A size as JSON has it."
+    names = [field.name for field in dataclasses.fields(ViTSize)]
+    *numbers, grid = map(found.get, names)
+    whole = lambda value: type(value) is int and 0 < value <= MOST
+    if set(found) != set(names) or not isinstance(grid, (list, tuple)) or len(grid) != 2 or not all(map(whole, (*numbers, *grid))):
+        raise CdfssError(f"{repr(dict(found))[:80]} is no size of a vision transformer", where="size",
+                         remedy=f"Give whole numbers for {', '.join(names[:-1])}, and two for grid")
+    return ViTSize(*numbers, tuple(grid))
+
+
 @dataclass(frozen=True)
 class TMTConfig:
     "Options of `TMT`. All but the clustering is a reconstruction."
@@ -52,7 +64,7 @@ class TMTConfig:
 
     def __post_init__(self):
         "Raise unless the numbers make sense together."
-        if isinstance(self.size, Mapping): object.__setattr__(self, "size", ViTSize(**self.size | {"grid": tuple(self.size["grid"])}))  # from JSON
+        if isinstance(self.size, Mapping): object.__setattr__(self, "size", _size_from(self.size))
         check_weights(self.beta, self.gamma)
         if not isinstance(self.size, ViTSize) and self.size not in SIZES: raise unknown_name("size of a vision transformer", self.size, SIZES)
         depth = (self.size if isinstance(self.size, ViTSize) else SIZES[self.size]).depth
