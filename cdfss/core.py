@@ -209,12 +209,16 @@ def read_json(
 def load_plain(
     path: str | Path,  # Written by `torch.save`
 ):                     # Tensors, on the CPU, in lists and dicts
-    "What is in a file of PyTorch's, without running anything that it says; raises whatever PyTorch does for other files."
+    "What is in a file of PyTorch's, without running anything that it says. Raises `CdfssError` where it says such a thing, and whatever PyTorch does for other files."
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive: size = sum(entry.file_size for entry in archive.infolist())
         if size > os.path.getsize(path):
             raise CdfssError(f"the file would become {size/1e6:,.0f} MB, for it is compressed", where=path, remedy="Unpack it and save its tensors anew")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try: return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError": raise
+        raise CdfssError("the file cannot be read: it is damaged or holds more than tensors, numbers and texts, and nothing of it was run", where=path,
+                         remedy="If you trust it, open it with torch.load(path, weights_only=False) and save its tensors anew") from error
 
 # %% ../nbs/00_core.ipynb #dae42139
 def cache_dir(

@@ -438,7 +438,7 @@ class Checkpoint(Callback):
         try:
             state = load_plain(self.path)
             before, found = (dict(json.loads(state.get("about", "{}"))), list(state.get("parts", {}))) if isinstance(state, dict) else ({}, [])
-        except CdfssError: raise
+        except CdfssError as error: raise CdfssError(error.found, where=self.path, remedy=remedy) from error
         except Exception as error: raise CdfssError("the checkpoint cannot be read", where=self.path, remedy=remedy) from error
         if changed := [name for name in {**before, **self.about} if before.get(name) != self.about.get(name)]:
             name = changed[0]
