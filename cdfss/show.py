@@ -157,10 +157,12 @@ def verdict(
     image,                        # Anything that `as_picture` takes
     answer,                       # `[H,W]`: the predicted mask
     truth,                        # `[H,W]`: the true one
+    ignore=None,                  # `[H,W]`: pixels that do not count, and are left as they are
 ) -> tuple[np.ndarray, float]:    # `[H,W,3]` in [0,1], and the IoU in percent (0 where both masks are empty)
     "The image with hits, misses and false alarms laid over it."
     picture = as_picture(image)
     answer, truth = _mask(answer, picture.shape[:2]), _mask(truth, picture.shape[:2])
+    if ignore is not None: answer, truth = (mask & ~_mask(ignore, picture.shape[:2]) for mask in (answer, truth))
     parts = answer & truth, truth & ~answer, answer & ~truth
     for name, part in zip(VERDICTS, parts): picture = overlay(picture, part, COLORS[name], alpha=0.7)
     return picture, float(100 * parts[0].sum() / max((answer | truth).sum(), 1))
@@ -185,7 +187,7 @@ def show_prediction(
     if truth is None:
         _panel(axes[3], overlay(query, answer, COLORS["prediction"]), "prediction")
         return figure
-    picture, iou = verdict(query, answer, truth)
+    picture, iou = verdict(query, answer, truth, getattr(episode, "ignore", None))
     _panel(axes[3], picture, f"prediction, IoU {iou:.1f} %")
     _legend(figure)
     return figure
@@ -210,7 +212,7 @@ def show_comparison(
     if odd := [name for name, masks in answers.items() if len(masks) != len(episodes)]:
         raise CdfssError(f"{odd[0]} has {len(answers[odd[0]])} masks for {len(episodes)} episodes", where="show_comparison", remedy="Give one an episode")
     if not answers or not len(episodes): raise CdfssError("there is nothing to compare", where="show_comparison")
-    rows = [[verdict(episode.image, masks[i], episode.mask) for masks in answers.values()] for i, episode in enumerate(episodes)]
+    rows = [[verdict(episode.image, masks[i], episode.mask, getattr(episode, "ignore", None)) for masks in answers.values()] for i, episode in enumerate(episodes)]
     ious = np.array([[iou for _, iou in row] for row in rows])
     first = {"spread": -np.ptp(ious, axis=1), "worst": ious.mean(1), "given": np.arange(len(rows))}[order].argsort(kind="stable")[:most]
     figure, axes = _grid(len(first)*(2 + len(answers)), 2 + len(answers), size, tall=_tall([episode.image for episode in episodes]))
