@@ -224,3 +224,16 @@ def test_a_gpu_gives_the_same_masks(name):
     here, there = (build(name, device=device).adapt(support).predict(queries) for device in ("cpu", "cuda"))
     torch.testing.assert_close(here.score, there.score.cpu(), atol=1e-2, rtol=0)
     assert (here.mask == there.mask.cpu()).float().mean() > .99
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@each_method
+def test_a_saved_method_says_the_same_on_a_gpu(name):
+    "Fitted and saved on the CPU. A card's convolutions have ten bits of fraction unless they are told otherwise."
+    support, queries = task(2, 48, 48, 2, seed=0)
+    method = build(name).adapt(support, queries=queries[:1])
+    here = method.predict(queries)
+    with tempfile.TemporaryDirectory() as folder, torch.backends.cudnn.flags(allow_tf32=False):
+        there = load_method(method.save(folder), device="cuda", backbone=method.backbone).predict(queries)
+    torch.testing.assert_close(there.score.cpu(), here.score, atol=1e-4, rtol=0)
+    assert (there.mask.cpu() == here.mask).float().mean() >= .999
