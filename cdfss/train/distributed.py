@@ -93,12 +93,12 @@ class Ranks:
         threading.Thread(target=live, daemon=True).start()
 
     def look_around(self):
-        "Raise `CdfssError` if one of the others has given no sign of life for long."
+        "Raise `CdfssError` if one of the others has given no sign of life for long, or has not come at all."
         now = time.monotonic()
         for other in set(range(self.size)) - {self.rank}:
             sign = self.store.add(f"alive {other}", 0)
             if self.signs.get(other, (None,))[0] != sign: self.signs[other] = sign, now
-            if now - self.signs[other][1] > DEAD: raise self.lost()
+            if now - self.signs[other][1] > (DEAD if sign else COME): raise self.lost()
 
     @contextlib.contextmanager
     def lead(self):
